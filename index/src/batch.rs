@@ -1,0 +1,101 @@
+//! The Arrow schema of a batch of points: the contract between whoever makes points and the engine.
+//!
+//! | column | type | meaning |
+//! |---|---|---|
+//! | `id` | Utf8, not null | point id, 1 to 1,024 bytes |
+//! | `document_id` | Utf8 | document the point is a chunk of |
+//! | `text` | Utf8 | what the keyword index reads |
+//! | `payload` | Utf8 | a JSON object |
+//! | `uri`, `title`, `media_type` | Utf8 | origin |
+//! | `page`, `chunk_index` | UInt32 | origin: page from 1, chunk from 0 |
+//! | `heading_path` | List<Utf8> | headings above the chunk, outermost first |
+//! | `span_start`, `span_end` | UInt64 | bytes in the document's extracted text |
+//! | `vector:NAME` | FixedSizeList<Float32, dimension> | one per vector space |
+//!
+//! Only `id` must be there; a column that is missing is a column of nulls. Unknown columns are an error that names
+//! them.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+
+use crate::schema::CollectionSchema;
+
+/// Column of the point id.
+pub const ID: &str = "id";
+/// Column of the document id.
+pub const DOCUMENT_ID: &str = "document_id";
+/// Column of the text.
+pub const TEXT: &str = "text";
+/// Column of the payload, a JSON object.
+pub const PAYLOAD: &str = "payload";
+/// Column of the source address.
+pub const URI: &str = "uri";
+/// Column of the document title.
+pub const TITLE: &str = "title";
+/// Column of the media type.
+pub const MEDIA_TYPE: &str = "media_type";
+/// Column of the page, from 1.
+pub const PAGE: &str = "page";
+/// Column of the position in the document, from 0.
+pub const CHUNK_INDEX: &str = "chunk_index";
+/// Column of the headings above the chunk.
+pub const HEADING_PATH: &str = "heading_path";
+/// Column of the first byte of the chunk in the extracted text.
+pub const SPAN_START: &str = "span_start";
+/// Column of the byte behind the chunk in the extracted text.
+pub const SPAN_END: &str = "span_end";
+/// Prefix of the vector columns.
+pub const VECTOR_PREFIX: &str = "vector:";
+
+/// Longest point id, in bytes.
+pub const MAX_ID_BYTES: usize = 1_024;
+/// Longest document id, in bytes: its chunks' point ids add `#` and a number.
+pub const MAX_DOCUMENT_ID_BYTES: usize = 1_000;
+/// Longest text of a point, in bytes.
+pub const MAX_TEXT_BYTES: usize = 1 << 20;
+/// Longest payload of a point, as JSON, in bytes.
+pub const MAX_PAYLOAD_BYTES: usize = 1 << 20;
+/// Most rows of one write.
+pub const MAX_BATCH_ROWS: usize = 65_536;
+/// Most bytes of one write, as Arrow buffers.
+pub const MAX_BATCH_BYTES: usize = 256 << 20;
+
+/// Name of the column of a vector space.
+pub fn vector_column(space: &str) -> String {
+    format!("{VECTOR_PREFIX}{space}")
+}
+
+/// The full Arrow schema of a collection's points, all columns in the order of the table above.
+pub fn arrow_schema(schema: &CollectionSchema) -> SchemaRef {
+    let utf8 = |name: &str| Field::new(name, DataType::Utf8, true);
+    let mut fields = vec![
+        Field::new(ID, DataType::Utf8, false),
+        utf8(DOCUMENT_ID),
+        utf8(TEXT),
+        utf8(PAYLOAD),
+        utf8(URI),
+        utf8(TITLE),
+        utf8(MEDIA_TYPE),
+        Field::new(PAGE, DataType::UInt32, true),
+        Field::new(CHUNK_INDEX, DataType::UInt32, true),
+        Field::new(HEADING_PATH, heading_path_type(), true),
+        Field::new(SPAN_START, DataType::UInt64, true),
+        Field::new(SPAN_END, DataType::UInt64, true),
+    ];
+    for space in &schema.vectors {
+        fields.push(Field::new(vector_column(&space.name), vector_type(space.dimension), true));
+    }
+    Arc::new(Schema::new(fields))
+}
+
+/// Type of `heading_path`.
+pub fn heading_path_type() -> DataType {
+    DataType::List(Arc::new(Field::new("item", DataType::Utf8, true)))
+}
+
+/// Type of a vector column.
+pub fn vector_type(dimension: u32) -> DataType {
+    // The dimension was checked against MAX_DIMENSION, which fits.
+    DataType::FixedSizeList(Arc::new(Field::new("item", DataType::Float32, true)), dimension as i32)
+}

@@ -1,0 +1,88 @@
+//! Where the pipeline's batches go. The server implements this over the engine; tests implement it over a map.
+//!
+//! **Invariant:** every method that writes returns after the write is durable.
+
+use std::collections::HashMap;
+
+use arrow::array::RecordBatch;
+use async_trait::async_trait;
+
+use crate::document::DocumentEntry;
+use crate::error::Result;
+
+/// A vector space of the target collection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetSpace {
+    /// Its name.
+    pub name: String,
+    /// Components of a vector.
+    pub dimension: u32,
+    /// Name of the embedder that fills it, when there is one.
+    pub embedder: Option<String>,
+    /// The fingerprint that the collection was created with.
+    pub fingerprint: Option<String>,
+}
+
+/// What a collection expects of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Its vector spaces.
+    pub spaces: Vec<TargetSpace>,
+}
+
+/// What a batch of rows became.
+#[derive(Debug, Clone, Default)]
+pub struct RowsWritten {
+    /// Sequence number of the write.
+    pub seq_no: u64,
+    /// Rows written.
+    pub upserted: u64,
+    /// Rows refused: row of the batch, column, reason.
+    pub rejected: Vec<RejectedRow>,
+}
+
+/// A row that the collection refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RejectedRow {
+    /// Row of the batch.
+    pub row: usize,
+    /// Column at fault.
+    pub column: String,
+    /// What was found and what was expected.
+    pub message: String,
+}
+
+/// Where the pipeline's batches go, and where it remembers what it did: both in the same commit.
+#[async_trait]
+pub trait BatchSink: Send + Sync + 'static {
+    /// What the collection expects.
+    async fn target(&self, collection: &str) -> Result<Target>;
+
+    /// A document's ledger entry.
+    async fn document(&self, collection: &str, id: &str) -> Result<Option<DocumentEntry>>;
+
+    /// All ledger entries of a source.
+    async fn documents_of_source(&self, collection: &str, source_id: &str) -> Result<Vec<DocumentEntry>>;
+
+    /// Vectors of a stored document by the hash of what was embedded (`pipeline::chunk_key`) in each space, so
+    /// that unchanged chunks aren't embedded again. Key: (space, chunk key).
+    async fn document_vectors(&self, collection: &str, id: &str) -> Result<HashMap<(String, String), Vec<f32>>>;
+
+    /// Replaces a document whole, entry and points together. `points` is `None` for an entry that isn't `Indexed`.
+    /// Returns the sequence number.
+    async fn put_document(&self, collection: &str, entry: DocumentEntry, points: Option<RecordBatch>) -> Result<u64>;
+
+    /// Moves a stored document to another id: points and entry change in one step, nothing is embedded again. `false`
+    /// when there is no such document.
+    async fn rename_document(&self, collection: &str, from: &str, entry: DocumentEntry) -> Result<bool>;
+
+    /// Deletes documents with their points. Returns the sequence number.
+    async fn delete_documents(&self, collection: &str, ids: Vec<String>) -> Result<u64>;
+
+    /// Writes rows and, in the same commit, a checkpoint. With `strict` one bad row refuses the batch.
+    async fn write_rows(&self, collection: &str, rows: RecordBatch, checkpoint: Option<(String, Vec<u8>)>, strict: bool)
+    -> Result<RowsWritten>;
+
+    /// Reads a checkpoint.
+    async fn checkpoint(&self, collection: &str, key: &str) -> Result<Option<Vec<u8>>>;
+}
