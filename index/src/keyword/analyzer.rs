@@ -16,8 +16,9 @@ pub const MAX_TOKEN_BYTES: usize = 255;
 
 /// The English stop words of Lucene.
 const STOP_WORDS: [&str; 33] = [
-    "a", "an", "and", "are", "as", "at", "be", "but", "by", "for", "if", "in", "into", "is", "it", "no", "not", "of",
-    "on", "or", "such", "that", "the", "their", "then", "there", "these", "they", "this", "to", "was", "will", "with",
+    "a", "an", "and", "are", "as", "at", "be", "but", "by", "for", "if", "in", "into", "is", "it", "no",
+    "not", "of", "on", "or", "such", "that", "the", "their", "then", "there", "these", "they", "this", "to",
+    "was", "will", "with",
 ];
 /// The longest of them.
 const MAX_STOP_WORD_BYTES: usize = 5;
@@ -40,8 +41,7 @@ pub(crate) fn simple(text: &str, mut word: impl FnMut(&str) -> bool) {
         folded.is_empty() || word(&folded)
     };
     for Run { span, unspaced } in Runs::new(text) {
-        let goes_on =
-            if unspaced { characters(text, &span).all(&mut call) } else { call(span) };
+        let goes_on = if unspaced { characters(text, &span).all(&mut call) } else { call(span) };
         if !goes_on {
             return;
         }
@@ -123,7 +123,13 @@ impl Tokenizer for WordTokenizer {
     type TokenStream<'a> = RunStream<'a>;
 
     fn token_stream<'a>(&'a mut self, text: &'a str) -> RunStream<'a> {
-        RunStream { text, runs: Runs::new(text), queue: VecDeque::new(), paired: true, token: Token::default() }
+        RunStream {
+            text,
+            runs: Runs::new(text),
+            queue: VecDeque::new(),
+            paired: true,
+            token: Token::default(),
+        }
     }
 }
 
@@ -131,7 +137,13 @@ impl Tokenizer for SimpleTokenizer {
     type TokenStream<'a> = RunStream<'a>;
 
     fn token_stream<'a>(&'a mut self, text: &'a str) -> RunStream<'a> {
-        RunStream { text, runs: Runs::new(text), queue: VecDeque::new(), paired: false, token: Token::default() }
+        RunStream {
+            text,
+            runs: Runs::new(text),
+            queue: VecDeque::new(),
+            paired: false,
+            token: Token::default(),
+        }
     }
 }
 
@@ -178,7 +190,8 @@ impl TokenStream for RunStream<'_> {
     fn advance(&mut self) -> bool {
         while let Some(span) = self.next_span() {
             let text = self.text;
-            if set(&mut self.token, &span, |out| push_folded(out, text.get(span.clone()).unwrap_or_default())) {
+            if set(&mut self.token, &span, |out| push_folded(out, text.get(span.clone()).unwrap_or_default()))
+            {
                 return true;
             }
         }

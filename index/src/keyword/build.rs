@@ -94,14 +94,18 @@ impl KeywordBuilder {
         let mut last = None;
         for (name, value) in typed.iter() {
             let Some((field, _)) = self.fields.payload(name) else {
-                return Err(Error::Internal(format!("payload field {name:?} is not in the schema of the segment")));
+                return Err(Error::Internal(format!(
+                    "payload field {name:?} is not in the schema of the segment"
+                )));
             };
             if last.replace(field) != Some(field) {
                 document.add_text(self.fields.present, format!("f{}", field.field_id()));
             }
             match value {
                 TypedValue::Keyword(text) | TypedValue::Text(text) => document.add_text(field, text),
-                TypedValue::Integer(number) | TypedValue::Datetime(number) => document.add_i64(field, *number),
+                TypedValue::Integer(number) | TypedValue::Datetime(number) => {
+                    document.add_i64(field, *number)
+                }
                 TypedValue::Float(number) => document.add_f64(field, *number),
                 TypedValue::Bool(flag) => document.add_bool(field, *flag),
             }
@@ -133,10 +137,16 @@ impl KeywordBuilder {
         let index = writer.finalize().map_err(|error| internal("finish", &error))?;
         let metas = index.searchable_segment_metas().map_err(|error| internal("finish", &error))?;
         let [segment] = metas.as_slice() else {
-            return Err(Error::Internal(format!("the keyword index has {} segments instead of 1", metas.len())));
+            return Err(Error::Internal(format!(
+                "the keyword index has {} segments instead of 1",
+                metas.len()
+            )));
         };
         if segment.max_doc() != rows {
-            return Err(Error::Internal(format!("{} of {rows} rows are in the keyword index", segment.max_doc())));
+            return Err(Error::Internal(format!(
+                "{} of {rows} rows are in the keyword index",
+                segment.max_doc()
+            )));
         }
         let mut files = BTreeMap::new();
         let components = COMPONENTS.map(|component| segment.relative_path(component));

@@ -17,9 +17,7 @@ use bytes::Bytes;
 use stable_deref_trait::StableDeref;
 use tantivy::Directory;
 use tantivy::directory::error::{DeleteError, LockError, OpenReadError, OpenWriteError};
-use tantivy::directory::{
-    DirectoryLock, FileHandle, Lock, OwnedBytes, WatchCallback, WatchHandle, WritePtr,
-};
+use tantivy::directory::{DirectoryLock, FileHandle, Lock, OwnedBytes, WatchCallback, WatchHandle, WritePtr};
 
 use crate::error::{Error, Result};
 
@@ -132,14 +130,16 @@ impl<'a> Table<'a> {
     fn take(&mut self, len: usize) -> Result<&'a [u8]> {
         let end = self.at.checked_add(len);
         let found = end.and_then(|end| self.bytes.get(self.at..end));
-        let found = found.ok_or_else(|| Error::corrupt(self.path, self.at as u64, "the bundle ends too early"))?;
+        let found =
+            found.ok_or_else(|| Error::corrupt(self.path, self.at as u64, "the bundle ends too early"))?;
         self.at += len;
         Ok(found)
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
         let at = self.at as u64;
-        <[u8; N]>::try_from(self.take(N)?).map_err(|_| Error::corrupt(self.path, at, "the bundle ends too early"))
+        <[u8; N]>::try_from(self.take(N)?)
+            .map_err(|_| Error::corrupt(self.path, at, "the bundle ends too early"))
     }
 }
 
@@ -158,7 +158,10 @@ impl Deref for Stable {
 // `Bytes` keeps pointer and length of a buffer on the heap, in a memory map or in static memory, and shares ownership of
 // it; moving a `Bytes` moves that pointer, never the buffer. `Stable` is private, has no `DerefMut` and no method that
 // changes its field, so pointer and length never change either.
-#[expect(unsafe_code, reason = "a marker that lets tantivy read the memory map in place; the argument is above")]
+#[expect(
+    unsafe_code,
+    reason = "a marker that lets tantivy read the memory map in place; the argument is above"
+)]
 unsafe impl StableDeref for Stable {}
 
 fn read_only() -> io::Error {

@@ -67,7 +67,8 @@ fn joint(text: &str, before: &Run, after: &Run) -> Option<Joint> {
         "," => {
             let digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_digit);
             let bytes = text.as_bytes();
-            let within_number = digit(bytes.get(before.span.end.checked_sub(1)?)) && digit(bytes.get(after.span.start));
+            let within_number =
+                digit(bytes.get(before.span.end.checked_sub(1)?)) && digit(bytes.get(after.span.start));
             within_number.then_some(Joint::Weak)
         }
         "." => Some(Joint::Dot),
@@ -85,7 +86,11 @@ fn lead(text: &str, start: usize) -> usize {
         return 0;
     }
     let before = bytes.len().checked_sub(signs + 1).and_then(|i| bytes.get(i));
-    if before.is_none_or(|byte| byte.is_ascii_whitespace() || b"([{<\"'`,;=|".contains(byte)) { signs } else { 0 }
+    if before.is_none_or(|byte| byte.is_ascii_whitespace() || b"([{<\"'`,;=|".contains(byte)) {
+        signs
+    } else {
+        0
+    }
 }
 
 /// Bytes of the signs behind a word that belong to it: `C++`, `C#`, `CD4+`, `95%`, `__init__`.
@@ -219,10 +224,10 @@ mod tests {
 
     #[test]
     fn identifiers_versions_and_numbers_stay_whole() {
-        assert_eq!(tokens("call foo_bar now"), (
-            ["call", "foo", "bar", "now"].map(str::to_owned).to_vec(),
-            vec!["foo_bar".to_owned()]
-        ));
+        assert_eq!(
+            tokens("call foo_bar now"),
+            (["call", "foo", "bar", "now"].map(str::to_owned).to_vec(), vec!["foo_bar".to_owned()])
+        );
         assert_eq!(compounds("in v1.2.3, we"), ["v1.2.3"]);
         assert_eq!(compounds("10,000 of 3.14"), ["10,000", "3.14"]);
         assert_eq!(compounds("one,two and end. Next"), [""; 0]);

@@ -181,6 +181,10 @@ impl SegmentKeywords {
     }
 
     fn scan<T: FastValue>(&self, column: &Column<T>, min: T, max: T, rows: &mut RoaringBitmap) {
+        // Bounds outside of what the column holds are clamped here: tantivy takes a range that ends below the smallest
+        // value for the smallest value.
+        let min = if min < column.min_value() { column.min_value() } else { min };
+        let max = if max > column.max_value() { column.max_value() } else { max };
         let mut found = Vec::new();
         if min <= max {
             column.get_docids_for_value_range(min..=max, 0..self.reader().max_doc(), &mut found);

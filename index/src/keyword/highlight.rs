@@ -66,9 +66,10 @@ mod tests {
 
     #[test]
     fn marks_every_form_of_a_word_but_no_stop_words() {
-        assert_eq!(marked("The cell divides; cells are dividing.", "the dividing cell"), [
-            "cell", "divides", "cells", "dividing"
-        ]);
+        assert_eq!(
+            marked("The cell divides; cells are dividing.", "the dividing cell"),
+            ["cell", "divides", "cells", "dividing"]
+        );
     }
 
     #[test]

@@ -25,19 +25,41 @@ fn class(c: char) -> Class {
     }
     match u32::from(c) {
         // Combining marks, soft hyphen, zero-width joiners, variation selectors.
-        0x00AD | 0x0300..=0x036F | 0x0483..=0x0487 | 0x0591..=0x05BD | 0x064B..=0x065F | 0x1AB0..=0x1AFF
-        | 0x1DC0..=0x1DFF | 0x200B..=0x200D | 0x2060 | 0x20D0..=0x20FF | 0xFE00..=0xFE0F | 0xFE20..=0xFE2F
+        0x00AD
+        | 0x0300..=0x036F
+        | 0x0483..=0x0487
+        | 0x0591..=0x05BD
+        | 0x064B..=0x065F
+        | 0x1AB0..=0x1AFF
+        | 0x1DC0..=0x1DFF
+        | 0x200B..=0x200D
+        | 0x2060
+        | 0x20D0..=0x20FF
+        | 0xFE00..=0xFE0F
+        | 0xFE20..=0xFE2F
         | 0xFEFF => Class::Mark,
         // Thai, Lao, Myanmar, Khmer, Hangul, kana, Han.
-        0x0E00..=0x0EFF | 0x1000..=0x109F | 0x1100..=0x11FF | 0x1780..=0x17FF | 0x3005 | 0x3041..=0x30FF
-        | 0x31F0..=0x31FF | 0x3400..=0x4DBF | 0x4E00..=0x9FFF | 0xAC00..=0xD7AF | 0xF900..=0xFAFF
-        | 0xFF66..=0xFF9F | 0x2_0000..=0x3_FFFF
+        0x0E00..=0x0EFF
+        | 0x1000..=0x109F
+        | 0x1100..=0x11FF
+        | 0x1780..=0x17FF
+        | 0x3005
+        | 0x3041..=0x30FF
+        | 0x31F0..=0x31FF
+        | 0x3400..=0x4DBF
+        | 0x4E00..=0x9FFF
+        | 0xAC00..=0xD7AF
+        | 0xF900..=0xFAFF
+        | 0xFF66..=0xFF9F
+        | 0x2_0000..=0x3_FFFF
             if c.is_alphanumeric() || !matches!(c, '\u{0E3F}' | '\u{0E4F}' | '\u{30A0}' | '\u{30FB}') =>
         {
             Class::Unspaced
         }
         // Indic scripts: vowel signs and viramas that are not letters, but not the sentence marks.
-        0x0900..=0x0DFF if !c.is_alphanumeric() && !matches!(c, '\u{0964}' | '\u{0965}' | '\u{0970}') => Class::Mark,
+        0x0900..=0x0DFF if !c.is_alphanumeric() && !matches!(c, '\u{0964}' | '\u{0965}' | '\u{0970}') => {
+            Class::Mark
+        }
         _ if c.is_alphanumeric() => Class::Letter,
         _ => Class::Other,
     }
@@ -87,11 +109,15 @@ pub(super) fn pairs(text: &str, run: &Range<usize>, mut piece: impl FnMut(Range<
 }
 
 /// The characters of an unspaced run, each with its marks.
-pub(super) fn characters<'a>(text: &'a str, run: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<'a> {
+pub(super) fn characters<'a>(
+    text: &'a str,
+    run: &Range<usize>,
+) -> impl Iterator<Item = Range<usize>> + use<'a> {
     let start = run.start;
     let end = run.end;
     let inner = text.get(run.clone()).unwrap_or_default();
-    let mut starts = inner.char_indices().filter(|(_, c)| class(*c) != Class::Mark).map(move |(i, _)| start + i);
+    let mut starts =
+        inner.char_indices().filter(|(_, c)| class(*c) != Class::Mark).map(move |(i, _)| start + i);
     let mut next = starts.next();
     std::iter::from_fn(move || {
         let from = next?;

@@ -61,7 +61,9 @@ impl SegmentKeywords {
         let searcher = reader.try_into().map_err(|error| corrupt(&error))?.searcher();
         let found: Vec<u32> = searcher.segment_readers().iter().map(SegmentReader::max_doc).collect();
         if sealed != rows || found != [rows] {
-            return Err(corrupt(&format!("{found:?} rows in the keyword index, {sealed} sealed, {rows} expected")));
+            return Err(corrupt(&format!(
+                "{found:?} rows in the keyword index, {sealed} sealed, {rows} expected"
+            )));
         }
         Ok(Self { searcher, fields, rows_with_text })
     }

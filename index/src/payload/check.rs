@@ -85,7 +85,9 @@ fn check_test(test: &FieldTest, field: &FieldRef, at: &str) -> Result<Test> {
     let field_type = field.field_type();
     match test {
         FieldTest::Exists(wanted) => Ok(Test::Exists(*wanted)),
-        FieldTest::Equals(value) => one_of(std::slice::from_ref(value), field_type, |_| format!("{at}.equals")),
+        FieldTest::Equals(value) => {
+            one_of(std::slice::from_ref(value), field_type, |_| format!("{at}.equals"))
+        }
         FieldTest::AnyOf(values) => {
             check_count(values.len(), &format!("{at}.any_of"))?;
             one_of(values, field_type, |i| format!("{at}.any_of[{i}]"))
@@ -156,7 +158,9 @@ fn one_of(values: &[Scalar], field_type: FieldType, at: impl Fn(usize) -> String
         }
         FieldType::Float => {
             let numbers: Result<Vec<f64>> = each
-                .map(|(i, value)| Ok(number(value, field_type).map_err(|message| fault(i, message))?.as_f64()))
+                .map(|(i, value)| {
+                    Ok(number(value, field_type).map_err(|message| fault(i, message))?.as_f64())
+                })
                 .collect();
             let mut numbers = numbers?;
             numbers.sort_by(f64::total_cmp);

@@ -30,7 +30,10 @@ pub(crate) struct Group {
 /// One condition.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Node {
-    Field { field: FieldRef, test: Test },
+    Field {
+        field: FieldRef,
+        test: Test,
+    },
     /// Sorted, without duplicates.
     HasId(Vec<String>),
     Group(Group),
@@ -97,13 +100,22 @@ pub(crate) enum Test {
     /// Integer, or datetime in microseconds.
     IntegerIn(Vec<i64>),
     /// Integer, or datetime in microseconds; both bounds inclusive, empty when `min > max`.
-    IntegerRange { min: i64, max: i64 },
+    IntegerRange {
+        min: i64,
+        max: i64,
+    },
     /// Float; finite, no negative zero.
     FloatIn(Vec<f64>),
     /// Float; both bounds inclusive, empty when `min > max`.
-    FloatRange { min: f64, max: f64 },
+    FloatRange {
+        min: f64,
+        max: f64,
+    },
     /// Bool; which of the two pass.
-    BoolIn { yes: bool, no: bool },
+    BoolIn {
+        yes: bool,
+        no: bool,
+    },
     /// Text; all of these words occur among the values of the field, at least one word.
     Words(Vec<String>),
 }

@@ -17,7 +17,10 @@ fn parse_date(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
     // chrono takes fewer digits and signs too; RFC 3339's full-date is exactly this shape.
     let shaped = bytes.len() == 10
-        && bytes.iter().enumerate().all(|(i, b)| if i == 4 || i == 7 { *b == b'-' } else { b.is_ascii_digit() });
+        && bytes
+            .iter()
+            .enumerate()
+            .all(|(i, b)| if i == 4 || i == 7 { *b == b'-' } else { b.is_ascii_digit() });
     if !shaped {
         return None;
     }
@@ -45,7 +48,9 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_datetime() {
-        for text in ["", "yesterday", "2026-02-30", "2026-1-3", "+026-01-03", "2026-01-31T12:00:00", "2026-01-31 x"] {
+        for text in
+            ["", "yesterday", "2026-02-30", "2026-1-3", "+026-01-03", "2026-01-31T12:00:00", "2026-01-31 x"]
+        {
             assert_eq!(parse(text), None, "{text}");
         }
     }

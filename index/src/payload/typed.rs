@@ -98,8 +98,7 @@ pub struct PayloadTyper {
 impl PayloadTyper {
     /// A typer for the fields that `schema` has now.
     pub fn new(schema: &CollectionSchema) -> Self {
-        let mut typer =
-            Self { fields: HashMap::new(), names: Vec::new(), dynamic: schema.dynamic_payload };
+        let mut typer = Self { fields: HashMap::new(), names: Vec::new(), dynamic: schema.dynamic_payload };
         for field in &schema.payload {
             typer.join(field);
         }
@@ -158,7 +157,8 @@ impl PayloadTyper {
             }
         };
         for leaf in leaves {
-            let value = convert(leaf.value, field_type).map_err(|message| PayloadError::new(&*name, message))?;
+            let value =
+                convert(leaf.value, field_type).map_err(|message| PayloadError::new(&*name, message))?;
             row.values.push((Arc::clone(&name), value));
         }
         Ok(())
@@ -212,11 +212,13 @@ fn convert(value: &Value, field_type: FieldType) -> Result<TypedValue, String> {
             None if number.is_f64() => wrong(),
             None => Err(format!("{number} does not fit a signed 64-bit integer")),
         },
-        (FieldType::Float, Value::Number(number)) => match number.as_f64().filter(|float| float.is_finite()) {
-            // Adding zero turns -0.0 into 0.0, which compares alike and is stored alike.
-            Some(float) => Ok(TypedValue::Float(float + 0.0)),
-            None => Err(format!("{number} is not a finite 64-bit float")),
-        },
+        (FieldType::Float, Value::Number(number)) => {
+            match number.as_f64().filter(|float| float.is_finite()) {
+                // Adding zero turns -0.0 into 0.0, which compares alike and is stored alike.
+                Some(float) => Ok(TypedValue::Float(float + 0.0)),
+                None => Err(format!("{number} is not a finite 64-bit float")),
+            }
+        }
         _ => wrong(),
     }
 }
