@@ -14,7 +14,7 @@ use super::query::{KeywordQuery, QueryTerm};
 /// segment and memtable add to it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CollectionTextStats {
-    /// Rows with at least one token.
+    /// Rows with a word.
     pub(super) rows: u64,
     /// Tokens of the words view.
     pub(super) words: u64,
