@@ -17,6 +17,7 @@ mod highlight;
 mod postings;
 mod query;
 mod runs;
+mod search;
 mod segment;
 mod stats;
 
