@@ -14,7 +14,7 @@ use crate::collection::Collection;
 use crate::directory::{Directory, DirectoryLock, FsDirectory, SubDirectory, remove_unfinished};
 use crate::error::{Error, Result};
 use crate::maintenance::Maintenance;
-use crate::manifest::MANIFEST;
+use crate::manifest::MANIFEST_FILE;
 use crate::schema::{CollectionSchema, check_name};
 
 /// Name of the file that says which format a data directory has.
@@ -92,13 +92,13 @@ impl Store {
         let mut collections = BTreeMap::new();
         for name in directory.list_dirs(COLLECTIONS)? {
             let folder = format!("{COLLECTIONS}/{name}");
-            if !directory.exists(&format!("{folder}/{MANIFEST}"))? {
+            if !directory.exists(&format!("{folder}/{MANIFEST_FILE}"))? {
                 tracing::warn!(collection = name, "a folder without a manifest is left of a creation or deletion: deleted");
                 directory.delete_dir(&folder)?;
                 continue;
             }
             let collection =
-                Collection::open(&name, sub(&directory, &folder), options.clone(), Arc::clone(&maintenance))?;
+                Collection::open(&name, sub(&directory, &folder)?, options.clone(), Arc::clone(&maintenance))?;
             collections.insert(name, collection);
         }
         Ok(Self { directory, options, collections: RwLock::new(collections), maintenance, _lock: lock })
@@ -116,8 +116,7 @@ impl Store {
             return Err(Error::LimitExceeded { what: "collections", value, limit });
         }
         let folder = format!("{COLLECTIONS}/{name}");
-        self.directory.create_dir(&folder)?;
-        let directory = sub(&self.directory, &folder);
+        let directory = sub(&self.directory, &folder)?;
         Collection::create(&*directory, &schema)?;
         let collection = Collection::open(name, directory, self.options.clone(), Arc::clone(&self.maintenance))?;
         collections.insert(name.to_owned(), Arc::clone(&collection));
@@ -147,7 +146,7 @@ impl Store {
         collection.close_and_wait();
         let folder = format!("{COLLECTIONS}/{name}");
         // Without its manifest the collection is gone, whatever a crash leaves of the rest.
-        self.directory.delete(&format!("{folder}/{MANIFEST}"))?;
+        self.directory.delete(&format!("{folder}/{MANIFEST_FILE}"))?;
         self.directory.delete_dir(&folder)
     }
 
@@ -166,8 +165,8 @@ impl Drop for Store {
     }
 }
 
-fn sub(directory: &Arc<dyn Directory>, folder: &str) -> Arc<dyn Directory> {
-    Arc::new(SubDirectory::new(Arc::clone(directory), folder))
+fn sub(directory: &Arc<dyn Directory>, folder: &str) -> Result<Arc<dyn Directory>> {
+    Ok(Arc::new(SubDirectory::open(Arc::clone(directory), folder)?))
 }
 
 fn check_version(directory: &dyn Directory) -> Result<()> {

@@ -9,7 +9,7 @@ use crate::collection::Collection;
 use crate::collection::record::{Logged, encode, encode_batch};
 use crate::collection::state::{Resolved, State};
 use crate::document::{DocumentRecord, DocumentState};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Filter;
 use crate::schema::{CollectionSchema, MAX_PAYLOAD_FIELDS, PayloadField};
 use crate::validate::{Checks, ValidBatch, type_canonical, validate};
@@ -64,6 +64,15 @@ impl Pending {
             pending.changes.extend(checked);
         }
         Ok(pending)
+    }
+
+    /// Bytes that it adds to the log, roughly.
+    pub(crate) fn bytes(&self) -> usize {
+        let batch = |change: &Checked| match change {
+            Checked::Upsert(_, bytes) | Checked::PutDocument(_, Some((_, bytes))) => bytes.len(),
+            _ => 256,
+        };
+        self.changes.iter().map(batch).sum()
     }
 
     /// A change of the schema alone.
@@ -190,9 +199,9 @@ impl Collection {
         }
         let mut ledger = self.ledger.write();
         for write in appended.drain(..) {
-            state.seq_no += 1;
-            let result = state.apply(&mut ledger, write.changes).map(|receipt| WriteReceipt {
-                seq_no: state.seq_no,
+            state.tables.seq_no += 1;
+            let result = state.tables.apply(&mut ledger, write.changes).map(|receipt| WriteReceipt {
+                seq_no: state.tables.seq_no,
                 rejected: write.rejected,
                 ..receipt
             });
@@ -220,7 +229,7 @@ fn needs_earlier_writes(pending: &Pending, state: &State) -> bool {
         Checked::Schema(_) => true,
         _ => false,
     });
-    filters || new_fields || !Arc::ptr_eq(&pending.schema, &state.schema)
+    filters || new_fields || !Arc::ptr_eq(&pending.schema, &state.tables.schema)
 }
 
 enum Outcome {
@@ -241,14 +250,17 @@ fn append(state: &mut State, pending: Pending, waiting: u64) -> Result<Outcome> 
     }
     let schema = resolver.schema.take();
     if resolved.is_empty() && schema.is_none() {
-        return Ok(Outcome::Nothing(WriteReceipt { seq_no: state.seq_no, rejected, ..WriteReceipt::default() }));
+        return Ok(Outcome::Nothing(WriteReceipt { seq_no: state.tables.seq_no, rejected, ..WriteReceipt::default() }));
     }
     let mut logged: Vec<Logged<&[u8]>> = Vec::with_capacity(resolved.len() + 1);
     logged.extend(schema.as_deref().map(|schema| Logged::Schema(schema.clone())));
     logged.extend(resolved.iter().map(|(change, bytes)| logged_of(change, bytes.as_deref())));
     let payload = encode(&logged)?;
     drop(logged);
-    if let Err(error) = state.log.append(state.seq_no + waiting + 1, &payload) {
+    if let Err(error) = state.log.append(state.tables.seq_no + waiting + 1, &payload) {
+        if error.kind() == ErrorKind::ResourceExhausted {
+            return Err(error);
+        }
         state.failed = Some(error.to_string());
         return Err(Error::LogFailed(error.to_string()));
     }
@@ -305,7 +317,7 @@ impl Resolver<'_> {
     }
 
     fn current(&self) -> &Arc<CollectionSchema> {
-        self.schema.as_ref().unwrap_or(&self.state.schema)
+        self.schema.as_ref().unwrap_or(&self.state.tables.schema)
     }
 
     /// Reads the payloads again if the schema changed since they were checked, and lets new fields join it.
@@ -347,7 +359,7 @@ impl Resolver<'_> {
 }
 
 fn matching_ids(state: &State, filter: &Filter) -> Result<Vec<String>> {
-    let snapshot = state.snapshot();
+    let snapshot = state.tables.snapshot();
     let checked = snapshot.check(Some(filter))?;
     let mut ids = Vec::new();
     for view in &snapshot.parts {

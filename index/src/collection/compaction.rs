@@ -8,11 +8,10 @@ use std::sync::atomic::Ordering;
 
 use roaring::RoaringBitmap;
 
-use crate::collection::seal::carried_over;
+use crate::collection::seal::{carried_over, entry_of};
 use crate::collection::snapshot::PartView;
 use crate::collection::{Collection, CompactionReport};
 use crate::error::{Error, Result};
-use crate::manifest::SegmentEntry;
 use crate::segment::{LiveRows, Part, Segment, SegmentPlan, open_segment, segment_dir, write_segment};
 use crate::store::StoreOptions;
 
@@ -82,7 +81,7 @@ impl Collection {
         let rows = LiveRows::new(inputs.iter().map(|view| (view.part.clone(), view.live())).collect());
         let (id, schema) = {
             let mut state = self.state.lock();
-            (state.manifest.take_segment_id(), Arc::clone(&state.schema))
+            (state.manifest.take_segment_id(), Arc::clone(&state.tables.schema))
         };
         let params = self.vectors_params();
         let merged = if rows.len() == 0 {
@@ -116,9 +115,9 @@ impl Collection {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let mut deleted = RoaringBitmap::new();
-        let mut parts = Vec::with_capacity(state.parts.len());
+        let mut parts = Vec::with_capacity(state.tables.parts.len());
         let mut place = None;
-        for view in &state.parts {
+        for view in &state.tables.parts {
             match view.segment().and_then(|segment| inputs.iter().position(|id| *id == segment.id)) {
                 None => parts.push(view.clone()),
                 Some(input) => {
@@ -129,18 +128,23 @@ impl Collection {
         }
         let place = place.ok_or_else(|| Error::Internal("the merged segments are gone".into()))?;
         let mut manifest = state.manifest.clone();
-        let obsolete = manifest.remove_segments(inputs);
+        let (old, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut manifest.segments).into_iter().partition(|entry| inputs.contains(&entry.id));
+        manifest.segments = kept;
+        let min_seq = old.iter().map(|entry| entry.min_seq).min().unwrap_or(1);
+        let max_seq = old.iter().map(|entry| entry.max_seq).max().unwrap_or(min_seq);
         if let Some(segment) = merged {
-            manifest.add_segment(SegmentEntry::new(segment.id, segment.rows, segment.bytes));
+            manifest.segments.push(entry_of(&segment, &state.tables.schema, (min_seq, max_seq)));
             let mut view = PartView::new(Part::Segment(Arc::clone(&segment)), segment.rows);
             view.deleted = Arc::new(deleted);
             parts.insert(place, view);
         }
         self.store_manifest(state, manifest, &parts)?;
-        state.parts = parts;
+        state.tables.parts = parts;
         self.publish(state);
         drop(guard);
-        for file in obsolete {
+        for file in old.into_iter().filter_map(|entry| entry.tombstones) {
+            // Best effort: what stays is swept at the next start.
             let _ = self.directory.delete(&file);
         }
         for id in inputs {

@@ -33,7 +33,7 @@ use crate::document::DocumentRecord;
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::ledger::Ledger;
-use crate::log::group_commit::GroupCommit;
+use crate::log::GroupCommit;
 use crate::maintenance::{Maintenance, Task};
 use crate::schema::{CollectionSchema, PayloadField};
 use crate::search::{PointData, Select};
@@ -43,6 +43,9 @@ use crate::write::{WriteReceipt, WriteRequest};
 
 /// Memtables that may wait to be sealed; a writer that would add one more waits.
 const MAX_FROZEN: usize = 2;
+/// Writes and bytes that share one flush of the log, at most.
+const MAX_GROUP_WRITES: usize = 1_024;
+const MAX_GROUP_BYTES: usize = 64 << 20;
 /// How long a writer waits for a seal before it is told that the engine can't keep up.
 const SEAL_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -170,7 +173,8 @@ impl Collection {
             return Err(Error::FailedPrecondition(format!("collection \"{}\" is closed", self.name)));
         }
         self.wait_for_seal()?;
-        self.commits.submit(pending, |group| self.commit_group(group))
+        let bytes = pending.bytes();
+        self.commits.submit(pending, bytes, |group| self.commit_group(group))?
     }
 
     /// Memory is bounded: a writer that is faster than the disk waits here.
@@ -193,9 +197,9 @@ impl Collection {
     pub fn wait_for(&self, seq_no: u64, timeout: Duration) -> Result<()> {
         let deadline = Instant::now() + timeout;
         let mut state = self.state.lock();
-        while state.seq_no < seq_no {
+        while state.tables.seq_no < seq_no {
             if self.changed.wait_until(&mut state, deadline).timed_out() {
-                return Err(Error::NotVisible { wanted: seq_no, visible: state.seq_no });
+                return Err(Error::NotVisible { wanted: seq_no, visible: state.tables.seq_no });
             }
         }
         Ok(())
@@ -203,16 +207,16 @@ impl Collection {
 
     /// Makes the state visible. The caller holds the writer lock.
     fn publish(&self, state: &State) {
-        self.snapshot.store(Arc::new(state.snapshot()));
+        self.snapshot.store(Arc::new(state.tables.snapshot()));
         self.changed.notify_all();
-        if state.active.wants_feeding() {
+        if state.tables.active.wants_feeding() {
             self.maintenance.request(Task::Feed, self.this.clone());
         }
     }
 
     fn freeze_if_full(&self, state: &mut State) {
-        let full = state.active.bytes() >= self.options.memtable_max_bytes
-            || state.active.len() as usize >= self.options.memtable_max_rows
+        let full = state.tables.active.bytes() >= self.options.memtable_max_bytes
+            || state.tables.active.len() as usize >= self.options.memtable_max_rows
             || state.log_bytes >= self.options.log_max_bytes;
         if !full || state.failed.is_some() {
             return;

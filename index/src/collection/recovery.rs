@@ -1,7 +1,6 @@
 //! Opening a collection: manifest, segments, ledger, then the log behind them; what a crash left over is swept.
 
 use std::collections::{HashMap, VecDeque};
-use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 
@@ -11,22 +10,21 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, RwLock};
 use rayon::prelude::*;
 
-use crate::collection::Collection;
+use crate::collection::seal::TOMBSTONES;
+use crate::collection::{Collection, MAX_GROUP_BYTES, MAX_GROUP_WRITES};
 use crate::collection::record::{Logged, decode};
 use crate::collection::snapshot::PartView;
-use crate::collection::state::{Resolved, State};
+use crate::collection::state::{Resolved, State, Tables};
 use crate::directory::Directory;
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
-use crate::log::group_commit::GroupCommit;
-use crate::log::{FileLog, Log};
+use crate::log::{FileLog, GroupCommit, LOG_FOLDER, Log as _};
 use crate::maintenance::{Maintenance, Task};
-use crate::manifest::Manifest;
-use crate::memtable::Memtable;
+use crate::manifest::{MANIFEST_FILE, ManifestV1};
 use crate::schema::CollectionSchema;
 use crate::segment::{Part, open_segment, segment_dir};
 use crate::store::StoreOptions;
-use crate::tombstones;
+use crate::tombstones::read_tombstones;
 use crate::validate::{ValidBatch, type_canonical};
 use crate::vector::VectorsParams;
 
@@ -34,7 +32,7 @@ impl Collection {
     /// Writes the first manifest of a new collection; with it the collection exists.
     pub(crate) fn create(directory: &dyn Directory, schema: &CollectionSchema) -> Result<()> {
         schema.validate()?;
-        Manifest::new(schema.clone()).store(directory)
+        ManifestV1::new(schema.clone()).store(directory)
     }
 
     /// Opens a collection and recovers everything that was acknowledged.
@@ -44,54 +42,49 @@ impl Collection {
         options: StoreOptions,
         maintenance: Arc<Maintenance>,
     ) -> Result<Arc<Self>> {
-        let mut manifest = Manifest::load(&*directory)?;
-        crate::directory::remove_unfinished(&*directory, "")?;
+        let missing = || Error::corrupt(directory.full_path(MANIFEST_FILE), 0, "the manifest is missing");
+        let manifest = ManifestV1::load(&*directory)?.ok_or_else(missing)?;
         sweep(&*directory, &manifest)?;
-        let schema = Arc::new(manifest.schema().clone());
+        let schema = Arc::new(manifest.schema.clone());
         let mut persisted = HashMap::new();
-        let mut parts = open_segments(&*directory, &manifest, &schema, &options, &mut persisted)?;
-        let mut ledger = Ledger::load(&*directory, manifest.ledger_files())?;
+        let parts = open_segments(&*directory, &manifest, &schema, &options, &mut persisted)?;
+        let mut ledger = Ledger::load(&*directory, &manifest.ledger)?;
 
-        let active = Arc::new(Memtable::new(&schema));
-        parts.push(PartView::new(Part::Memtable(Arc::clone(&active)), 0));
-        let applied = manifest.applied_seq();
-        let mut replayed = Vec::new();
-        let log = FileLog::open(Arc::clone(&directory), applied + 1, &mut |seq, payload: Bytes| {
-            replayed.push((seq, payload));
-            Ok(())
+        let applied = manifest.applied_seq;
+        let mut tables = Tables::new(applied, schema, parts);
+        let log = FileLog::open(Arc::clone(&directory), applied + 1)?;
+        let mut log_bytes = 0;
+        log.replay(applied + 1, &mut |seq, payload: Bytes| {
+            log_bytes += payload.len() as u64;
+            replay(&mut tables, &mut ledger, seq, &payload)
+                .map_err(|message| Error::corrupt(directory.full_path(LOG_FOLDER), 0, format!("write {seq}: {message}")))
         })?;
-        manifest.sweep_ids(&*directory)?;
-        let mut state = State {
+        let state = State {
             log: Box::new(log),
             manifest,
-            seq_no: applied,
-            schema,
-            parts,
-            active,
+            tables,
             frozen: VecDeque::new(),
-            log_bytes: 0,
+            active_since: applied + 1,
+            log_bytes,
             persisted,
             failed: None,
             seal_error: None,
         };
-        for (seq, payload) in replayed {
-            replay(&mut state, &mut ledger, &*directory, seq, &payload)?;
-        }
         tracing::info!(
             collection = name,
-            seq_no = state.seq_no,
-            replayed = state.seq_no - applied,
-            segments = state.manifest.segments().len(),
+            seq_no = state.tables.seq_no,
+            replayed = state.tables.seq_no - applied,
+            segments = state.manifest.segments.len(),
             "collection open"
         );
         let collection = Arc::new_cyclic(|this: &Weak<Self>| Self {
             name: name.to_owned(),
             directory,
             options,
-            snapshot: ArcSwap::from_pointee(state.snapshot()),
+            snapshot: ArcSwap::from_pointee(state.tables.snapshot()),
             state: Mutex::new(state),
             ledger: RwLock::new(ledger),
-            commits: GroupCommit::new(),
+            commits: GroupCommit::new(MAX_GROUP_WRITES, MAX_GROUP_BYTES),
             changed: Condvar::new(),
             sealing: Mutex::new(()),
             compacting: Mutex::new(()),
@@ -109,14 +102,14 @@ impl Collection {
 
 fn open_segments(
     directory: &dyn Directory,
-    manifest: &Manifest,
+    manifest: &ManifestV1,
     schema: &CollectionSchema,
     options: &StoreOptions,
     persisted: &mut HashMap<u64, Arc<roaring::RoaringBitmap>>,
 ) -> Result<Vec<PartView>> {
     let params = VectorsParams { threads: options.build_threads, ..VectorsParams::default() };
     let views: Vec<PartView> = manifest
-        .segments()
+        .segments
         .par_iter()
         .map(|entry| {
             let segment = open_segment(directory, entry.id, schema, &params, options.verify_checksums)?;
@@ -130,7 +123,7 @@ fn open_segments(
             let rows = segment.rows;
             let mut view = PartView::new(Part::Segment(Arc::new(segment)), rows);
             if let Some(file) = &entry.tombstones {
-                view.deleted = Arc::new(tombstones::read(directory, file, rows)?);
+                view.deleted = Arc::new(read_tombstones(directory, file, rows)?);
             }
             Ok(view)
         })
@@ -144,18 +137,18 @@ fn open_segments(
 }
 
 /// Deletes folders and files that no manifest names: what a crash left of a seal or a compaction.
-fn sweep(directory: &dyn Directory, manifest: &Manifest) -> Result<()> {
+fn sweep(directory: &dyn Directory, manifest: &ManifestV1) -> Result<()> {
     for name in directory.list_dirs("segments")? {
         let path = format!("segments/{name}");
-        if !manifest.segments().iter().any(|entry| segment_dir(entry.id) == path) {
+        if !manifest.segments.iter().any(|entry| segment_dir(entry.id) == path) {
             directory.delete_dir(&path)?;
         }
     }
-    for folder in [tombstones::FOLDER, crate::ledger::FOLDER] {
+    for folder in [TOMBSTONES, crate::ledger::FOLDER] {
         for name in directory.list(folder)? {
             let path = format!("{folder}/{name}");
-            let tombstones = manifest.segments().iter().filter_map(|entry| entry.tombstones.as_deref());
-            let ledgers = manifest.ledger_files().iter().map(String::as_str);
+            let tombstones = manifest.segments.iter().filter_map(|entry| entry.tombstones.as_deref());
+            let ledgers = manifest.ledger.iter().map(String::as_str);
             if !tombstones.chain(ledgers).any(|known| known == path) {
                 directory.delete(&path)?;
             }
@@ -164,24 +157,14 @@ fn sweep(directory: &dyn Directory, manifest: &Manifest) -> Result<()> {
     Ok(())
 }
 
-fn replay(
-    state: &mut State,
-    ledger: &mut Ledger,
-    directory: &dyn Directory,
-    seq: u64,
-    payload: &[u8],
-) -> Result<()> {
-    let corrupt = |message: String| {
-        Error::corrupt(directory.full_path(Path::new("log").to_string_lossy().as_ref()), 0, format!("write {seq}: {message}"))
-    };
-    let mut schema = Arc::clone(&state.schema);
+fn replay(tables: &mut Tables, ledger: &mut Ledger, seq: u64, payload: &[u8]) -> Result<(), String> {
+    let mut schema = Arc::clone(&tables.schema);
     let mut changes = Vec::new();
-    for change in decode(payload).map_err(corrupt)? {
-        changes.push(resolved(change, &mut schema)?);
+    for change in decode(payload)? {
+        changes.push(resolved(change, &mut schema).map_err(|error| error.to_string())?);
     }
-    state.apply(ledger, changes)?;
-    state.seq_no = seq;
-    state.log_bytes += payload.len() as u64;
+    tables.apply(ledger, changes).map_err(|error| error.to_string())?;
+    tables.seq_no = seq;
     Ok(())
 }
 

@@ -14,10 +14,14 @@ use crate::collection::snapshot::PartView;
 use crate::collection::state::State;
 use crate::error::{Error, Result};
 use crate::maintenance::Task;
-use crate::manifest::SegmentEntry;
+use crate::manifest::{ManifestV1, SegmentEntry};
 use crate::memtable::Memtable;
+use crate::tombstones::write_tombstones;
+use crate::schema::CollectionSchema;
 use crate::segment::{LiveRows, Part, Segment, SegmentPlan, open_segment, segment_dir, write_segment};
 
+/// Folder of the tombstones.
+pub(super) const TOMBSTONES: &str = "tombstones";
 /// Pause after a seal failed (the disk is full, say) before the next try.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Rows that the live graph takes in one go, between looks at whether there is something better to do.
@@ -47,7 +51,7 @@ impl Collection {
             }
             self.changed.wait_for(&mut state, Duration::from_millis(200));
         }
-        Ok(state.manifest.segments().len() as u64)
+        Ok(state.manifest.segments.len() as u64)
     }
 
     /// Seals every memtable that waits; called by the sealing thread.
@@ -74,7 +78,7 @@ impl Collection {
             let Some(frozen) = state.frozen.front() else { return Ok(false) };
             let memtable = Arc::clone(&frozen.memtable);
             let live = view_of(&state, &memtable)?.live();
-            (memtable, live, Arc::clone(&state.schema), state.manifest.take_segment_id())
+            (memtable, live, Arc::clone(&state.tables.schema), state.manifest.take_segment_id())
         };
         let rows = LiveRows::new(vec![(Part::Memtable(Arc::clone(&memtable)), live)]);
         let params = self.vectors_params();
@@ -111,10 +115,10 @@ impl Collection {
         let state = &mut *guard;
         let view = view_of(state, memtable)?.clone();
         let frozen = state.frozen.front().ok_or_else(|| Error::Internal("no memtable waits to be sealed".into()))?;
-        let sealed_seq = frozen.last_seq;
+        let (first_seq, last_seq) = (frozen.first_seq, frozen.last_seq);
         let ledger_file = self.ledger.write().write_delta(&*self.directory, &frozen.ledger, || state.manifest.take_file_id())?;
 
-        let mut parts = state.parts.clone();
+        let mut parts = state.tables.parts.clone();
         let place = parts.iter().position(|part| part.is_memtable(memtable));
         let place = place.ok_or_else(|| Error::Internal("the sealed memtable is no part".into()))?;
         match &segment {
@@ -130,17 +134,16 @@ impl Collection {
             }
         }
         let mut manifest = state.manifest.clone();
-        manifest.set_schema(&state.schema);
-        manifest.set_applied(sealed_seq);
-        manifest.set_ledger(ledger_file);
+        manifest.schema = (*state.tables.schema).clone();
+        manifest.applied_seq = last_seq;
         if let Some(segment) = &segment {
-            manifest.add_segment(SegmentEntry::new(segment.id, segment.rows, segment.bytes));
+            manifest.segments.push(entry_of(segment, &state.tables.schema, (first_seq, last_seq)));
         }
         self.store_manifest(state, manifest, &parts)?;
-        state.parts = parts;
+        state.tables.parts = parts;
         state.frozen.pop_front();
         state.seal_error = None;
-        if let Err(error) = state.log.remove_before(sealed_seq + 1) {
+        if let Err(error) = state.log.remove_before(last_seq + 1) {
             tracing::warn!(collection = self.name, %error, "an old log file could not be deleted");
         }
         self.publish(state);
@@ -152,7 +155,7 @@ impl Collection {
     pub(super) fn store_manifest(
         &self,
         state: &mut State,
-        mut manifest: crate::manifest::Manifest,
+        mut manifest: ManifestV1,
         parts: &[PartView],
     ) -> Result<()> {
         let mut persisted = std::collections::HashMap::new();
@@ -161,9 +164,10 @@ impl Collection {
             let Some(segment) = view.segment() else { continue };
             let unchanged = state.persisted.get(&segment.id).is_some_and(|known| Arc::ptr_eq(known, &view.deleted));
             if !unchanged && !view.deleted.is_empty() {
-                let file = crate::tombstones::file_name(segment.id, manifest.take_file_id());
-                crate::tombstones::write(&*self.directory, &file, &view.deleted)?;
-                obsolete.extend(manifest.set_tombstones(segment.id, file));
+                let file = format!("{TOMBSTONES}/{}-{}", segment.id, manifest.take_file_id());
+                write_tombstones(&*self.directory, &file, &view.deleted)?;
+                let entry = manifest.segments.iter_mut().find(|entry| entry.id == segment.id);
+                obsolete.extend(entry.and_then(|entry| entry.tombstones.replace(file)));
             }
             persisted.insert(segment.id, Arc::clone(&view.deleted));
         }
@@ -185,6 +189,20 @@ impl Collection {
                 return;
             }
         }
+    }
+}
+
+/// The manifest's entry of a segment that holds the rows of these writes.
+pub(super) fn entry_of(segment: &Segment, schema: &CollectionSchema, (min_seq, max_seq): (u64, u64)) -> SegmentEntry {
+    SegmentEntry {
+        id: segment.id,
+        rows: segment.rows,
+        min_seq,
+        max_seq,
+        bytes: segment.bytes,
+        tombstones: None,
+        vector_spaces: schema.vectors.iter().map(|space| space.name.clone()).collect(),
+        schema_payload_fields: schema.payload.len(),
     }
 }
 

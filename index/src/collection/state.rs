@@ -11,7 +11,7 @@ use crate::document::{DocumentRecord, DocumentState};
 use crate::error::Result;
 use crate::ledger::{Delta, Ledger};
 use crate::log::Log;
-use crate::manifest::Manifest;
+use crate::manifest::ManifestV1;
 use crate::memtable::Memtable;
 use crate::rows::Rows;
 use crate::schema::CollectionSchema;
@@ -24,19 +24,17 @@ use crate::write::WriteReceipt;
 pub(crate) struct Frozen {
     /// Its rows.
     pub(crate) memtable: Arc<Memtable>,
+    /// The first write in it.
+    pub(crate) first_seq: u64,
     /// The last write in it.
     pub(crate) last_seq: u64,
     /// Ledger changes up to that write.
     pub(crate) ledger: Delta,
 }
 
-/// Everything behind the writer lock.
+/// What writes change in memory.
 #[derive(Debug)]
-pub(crate) struct State {
-    /// Where writes become durable.
-    pub(crate) log: Box<dyn Log>,
-    /// What is on disk beside the log.
-    pub(crate) manifest: Manifest,
+pub(crate) struct Tables {
     /// The newest applied write.
     pub(crate) seq_no: u64,
     /// The schema now.
@@ -45,8 +43,21 @@ pub(crate) struct State {
     pub(crate) parts: Vec<PartView>,
     /// Takes new rows.
     pub(crate) active: Arc<Memtable>,
+}
+
+/// Everything behind the writer lock.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// Where writes become durable.
+    pub(crate) log: Box<dyn Log>,
+    /// What is on disk beside the log.
+    pub(crate) manifest: ManifestV1,
+    /// What writes change.
+    pub(crate) tables: Tables,
     /// Wait to be sealed, oldest first.
     pub(crate) frozen: VecDeque<Frozen>,
+    /// The first write of the active memtable.
+    pub(crate) active_since: u64,
     /// Bytes of the log since the active memtable began.
     pub(crate) log_bytes: u64,
     /// The tombstones of each segment as the manifest has them.
@@ -76,7 +87,14 @@ pub(crate) enum Resolved {
     DeleteLedger { key: String },
 }
 
-impl State {
+impl Tables {
+    /// Segments, and an empty memtable behind them.
+    pub(crate) fn new(seq_no: u64, schema: Arc<CollectionSchema>, mut parts: Vec<PartView>) -> Self {
+        let active = Arc::new(Memtable::new(&schema));
+        parts.push(PartView::new(Part::Memtable(Arc::clone(&active)), 0));
+        Self { seq_no, schema, parts, active }
+    }
+
     /// The view that readers get.
     pub(crate) fn snapshot(&self) -> Snapshot {
         Snapshot { seq_no: self.seq_no, schema: Arc::clone(&self.schema), parts: self.parts.clone() }
@@ -165,21 +183,25 @@ impl State {
         }
         deleted
     }
+}
 
+impl State {
     /// Puts the active memtable in line to be sealed and begins a new one. The log goes on in a new file, so that the
     /// old one can go once the memtable is sealed.
     pub(crate) fn freeze(&mut self, ledger: &mut Ledger) -> Result<()> {
-        self.log.rotate(self.seq_no + 1)?;
-        let fresh = Arc::new(Memtable::new(&self.schema));
-        let memtable = std::mem::replace(&mut self.active, Arc::clone(&fresh));
-        self.frozen.push_back(Frozen { memtable, last_seq: self.seq_no, ledger: ledger.take_dirty() });
-        self.parts.push(PartView::new(Part::Memtable(fresh), 0));
+        self.log.rotate(self.tables.seq_no + 1)?;
+        let fresh = Arc::new(Memtable::new(&self.tables.schema));
+        let memtable = std::mem::replace(&mut self.tables.active, Arc::clone(&fresh));
+        let (first_seq, last_seq) = (self.active_since, self.tables.seq_no);
+        self.frozen.push_back(Frozen { memtable, first_seq, last_seq, ledger: ledger.take_dirty() });
+        self.active_since = self.tables.seq_no + 1;
+        self.tables.parts.push(PartView::new(Part::Memtable(fresh), 0));
         self.log_bytes = 0;
         Ok(())
     }
 
     /// Whether there is anything that a seal would make permanent.
     pub(crate) fn has_unsealed(&self) -> bool {
-        self.active.len() > 0 || self.log_bytes > 0
+        self.tables.active.len() > 0 || self.log_bytes > 0
     }
 }

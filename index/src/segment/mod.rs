@@ -18,9 +18,17 @@ pub(crate) use self::source::{LiveRows, Part};
 pub(crate) use self::write::{SegmentPlan, write_segment};
 
 use self::id_index::{IdIndex, hash_id};
+use crate::file_format::FileKind;
 use crate::keyword::SegmentKeywords;
 use crate::rows::Rows;
 use crate::vector::SegmentVectors;
+
+const ROWS: FileKind = FileKind { magic: *b"SEGMROWS", version: 1, name: "segment rows" };
+const IDS: FileKind = FileKind { magic: *b"SEGM_IDS", version: 1, name: "segment ids" };
+const VECTORS: FileKind = FileKind { magic: *b"SEGMVECT", version: 1, name: "segment vectors" };
+const PRESENT: FileKind = FileKind { magic: *b"SEGMPRES", version: 1, name: "rows with a vector" };
+const GRAPH: FileKind = FileKind { magic: *b"SEGMGRPH", version: 1, name: "segment graph" };
+const KEYWORDS: FileKind = FileKind { magic: *b"SEGMWORD", version: 1, name: "segment keywords" };
 
 /// Rows of a segment that lie in one Arrow batch.
 #[derive(Debug)]

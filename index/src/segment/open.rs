@@ -7,13 +7,15 @@ use roaring::RoaringBitmap;
 
 use crate::directory::Directory;
 use crate::error::{Error, ErrorKind, Result};
-use crate::file_format::{FileKind, open_file};
+use crate::file_format::open_file;
 use crate::keyword::SegmentKeywords;
 use crate::schema::{CollectionSchema, VectorSpace};
 use crate::segment::id_index::IdIndex;
 use crate::segment::rows_file::{count_rows, read_batches};
 use crate::segment::write::{write_graph, write_ids, write_keywords};
-use crate::segment::{Segment, SegmentBatch, SegmentFiles, as_path};
+use crate::segment::{
+    GRAPH, IDS, KEYWORDS, PRESENT, ROWS, Segment, SegmentBatch, SegmentFiles, VECTORS, as_path,
+};
 use crate::vector::{SegmentVectors, VectorsParams};
 
 /// Opens a segment. `verify` checks every checksum, which reads the whole of every file.
@@ -25,12 +27,13 @@ pub(crate) fn open_segment(
     verify: bool,
 ) -> Result<Segment> {
     let files = SegmentFiles::new(id);
-    let body = open_file(directory, &files.rows(), FileKind::Rows, verify)?;
+    let body = open_file(directory, &files.rows(), ROWS, verify)?;
     let batches = read_batches(&as_path(&files.rows()), &body)?;
     let rows = count_rows(&batches);
 
     let (ids, documents) = rebuilt_if_damaged(
-        &files.ids(),
+        directory,
+        &[files.ids(), files.documents()],
         || open_ids(directory, &files, rows, verify),
         || write_ids(directory, &files, &batches),
     )?;
@@ -42,19 +45,24 @@ pub(crate) fn open_segment(
         vectors.push(open_vectors(directory, &files, space, rows, params, verify)?);
     }
     let keywords = open_keywords(directory, &files, schema, &batches, verify)?;
-    let bytes = directory.list(&files.dir)?.iter().filter_map(|file| directory.len(file).ok()).sum();
+    let sizes = directory.list(&files.dir)?;
+    let bytes = sizes.iter().filter_map(|name| directory.len(&format!("{}/{name}", files.dir)).ok()).sum();
     Ok(Segment { id, rows, bytes, batches, ids, documents, vectors, keywords })
 }
 
 /// Opens a derived file; one that is missing or damaged is built again, once.
 fn rebuilt_if_damaged<T>(
-    path: &str,
+    directory: &dyn Directory,
+    paths: &[String],
     open: impl Fn() -> Result<T>,
     rebuild: impl FnOnce() -> Result<()>,
 ) -> Result<T> {
     match open() {
         Err(error) if is_damage(&error) => {
-            tracing::warn!(path, %error, "a derived file is damaged: it is built again from the rows");
+            tracing::warn!(?paths, %error, "a derived file is damaged: it is built again from the rows");
+            for path in paths {
+                directory.delete(path)?;
+            }
             rebuild()?;
             open()
         }
@@ -71,7 +79,7 @@ fn is_damage(error: &Error) -> bool {
 
 fn open_ids(directory: &dyn Directory, files: &SegmentFiles, rows: u32, verify: bool) -> Result<(IdIndex, IdIndex)> {
     let open = |path: String| {
-        let body = open_file(directory, &path, FileKind::Ids, verify)?;
+        let body = open_file(directory, &path, IDS, verify)?;
         IdIndex::open(&as_path(&path), &body, rows)
     };
     Ok((open(files.ids())?, open(files.documents())?))
@@ -85,10 +93,10 @@ fn open_vectors(
     params: &VectorsParams,
     verify: bool,
 ) -> Result<SegmentVectors> {
-    let present = open_file(directory, &files.present(&space.name), FileKind::Bitmap, verify)?;
+    let present = open_file(directory, &files.present(&space.name), PRESENT, verify)?;
     let present = RoaringBitmap::deserialize_from(&present[..])
         .map_err(|error| Error::corrupt(files.present(&space.name), 0, error.to_string()))?;
-    let data = open_file(directory, &files.vectors(&space.name), FileKind::Vectors, verify)?;
+    let data = open_file(directory, &files.vectors(&space.name), VECTORS, verify)?;
     let open = || {
         let graph = open_graph(directory, files, space, verify)?;
         SegmentVectors::open(
@@ -102,7 +110,7 @@ fn open_vectors(
         )
     };
     let rebuild = || write_graph(directory, files, space, &present, params, &AtomicBool::new(false));
-    rebuilt_if_damaged(&files.graph(&space.name), open, rebuild)
+    rebuilt_if_damaged(directory, &[files.graph(&space.name)], open, rebuild)
 }
 
 /// A segment of few rows has no graph, so a missing file is not damage in itself.
@@ -116,7 +124,7 @@ fn open_graph(
     if !directory.exists(&path)? {
         return Ok(None);
     }
-    open_file(directory, &path, FileKind::Graph, verify).map(Some)
+    open_file(directory, &path, GRAPH, verify).map(Some)
 }
 
 fn open_keywords(
@@ -127,8 +135,8 @@ fn open_keywords(
     verify: bool,
 ) -> Result<SegmentKeywords> {
     let open = || {
-        let bundle = open_file(directory, &files.keywords(), FileKind::Keywords, verify)?;
+        let bundle = open_file(directory, &files.keywords(), KEYWORDS, verify)?;
         SegmentKeywords::open(&as_path(&files.keywords()), bundle, schema, count_rows(batches))
     };
-    rebuilt_if_damaged(&files.keywords(), open, || write_keywords(directory, files, schema, batches))
+    rebuilt_if_damaged(directory, &[files.keywords()], open, || write_keywords(directory, files, schema, batches))
 }

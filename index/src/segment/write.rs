@@ -9,7 +9,7 @@ use roaring::RoaringBitmap;
 
 use crate::directory::Directory;
 use crate::error::{Error, Result};
-use crate::file_format::{FileKind, SealedWriter, open_file, write_sealed};
+use crate::file_format::{SealedWriter, open_file, seal_bytes};
 use crate::keyword::{IndexedText, KeywordBuilder};
 use crate::memtable::row_origin;
 use crate::payload::{PayloadTyper, TypedRow};
@@ -17,7 +17,9 @@ use crate::rows::Rows;
 use crate::schema::{CollectionSchema, VectorSpace};
 use crate::segment::id_index::{encode, hash_id};
 use crate::segment::rows_file::read_batches;
-use crate::segment::{LiveRows, SegmentBatch, SegmentFiles, as_path};
+use crate::segment::{
+    GRAPH, IDS, KEYWORDS, LiveRows, PRESENT, ROWS, SegmentBatch, SegmentFiles, VECTORS, as_path,
+};
 use crate::vector::{VectorColumn, VectorsParams, build_index};
 
 /// What a new segment is made of, and how.
@@ -41,7 +43,7 @@ pub(crate) fn write_segment(plan: &SegmentPlan<'_>) -> Result<u32> {
     let files = SegmentFiles::new(plan.id);
     plan.directory.create_dir(&files.dir)?;
     write_rows(plan, &files)?;
-    let body = open_file(plan.directory, &files.rows(), FileKind::Rows, false)?;
+    let body = open_file(plan.directory, &files.rows(), ROWS, false)?;
     let batches = read_batches(&as_path(&files.rows()), &body)?;
     let count = super::rows_file::count_rows(&batches);
     if u64::from(count) != plan.rows.len() {
@@ -61,7 +63,7 @@ fn write_rows(plan: &SegmentPlan<'_>, files: &SegmentFiles) -> Result<()> {
         arrow::error::ArrowError::IoError(_, source) => Error::io(files.rows(), source),
         other => Error::Internal(other.to_string()),
     };
-    let mut sink = Some(SealedWriter::create(plan.directory, &files.rows(), FileKind::Rows)?);
+    let mut sink = Some(SealedWriter::create(plan.directory, &files.rows(), ROWS)?);
     let mut writer: Option<FileWriter<SealedWriter>> = None;
     plan.rows.each_batch(&mut |batch| {
         let writer = match (&mut writer, sink.take()) {
@@ -90,8 +92,9 @@ pub(super) fn write_ids(directory: &dyn Directory, files: &SegmentFiles, batches
             }
         }
     }
-    write_sealed(directory, &files.ids(), FileKind::Ids, &encode(ids))?;
-    write_sealed(directory, &files.documents(), FileKind::Ids, &encode(documents))
+    seal_bytes(directory, &files.ids(), IDS, &encode(ids))?;
+    seal_bytes(directory, &files.documents(), IDS, &encode(documents))?;
+    Ok(())
 }
 
 /// Writes the vectors of a space (a row without one is zeros) and which rows have one.
@@ -101,24 +104,23 @@ fn write_vectors(
     space: usize,
     definition: &VectorSpace,
 ) -> Result<RoaringBitmap> {
-    use std::io::Write as _;
     let path = files.vectors(&definition.name);
     let zeros = vec![0f32; definition.dimension as usize];
     let mut present = RoaringBitmap::new();
     let mut row = 0u32;
-    let mut writer = SealedWriter::create(plan.directory, &path, FileKind::Vectors)?;
+    let mut writer = SealedWriter::create(plan.directory, &path, VECTORS)?;
     plan.rows.each_vector(space, &mut |vector| {
         if vector.is_some() {
             present.insert(row);
         }
         row += 1;
         let bytes: &[u8] = bytemuck::cast_slice(vector.unwrap_or(&zeros));
-        writer.write_all(bytes).map_err(|error| Error::io(&path, error))
+        writer.put(bytes)
     })?;
     writer.finish()?;
     let mut body = Vec::new();
     present.serialize_into(&mut body).map_err(|error| Error::io(&path, error))?;
-    write_sealed(plan.directory, &files.present(&definition.name), FileKind::Bitmap, &body)?;
+    seal_bytes(plan.directory, &files.present(&definition.name), PRESENT, &body)?;
     Ok(present)
 }
 
@@ -132,13 +134,13 @@ pub(super) fn write_graph(
     cancel: &AtomicBool,
 ) -> Result<()> {
     let path = files.vectors(&definition.name);
-    let body = open_file(directory, &path, FileKind::Vectors, false)?;
+    let body = open_file(directory, &path, VECTORS, false)?;
     let data = floats(&path, &body)?;
     let column = VectorColumn { dimension: definition.dimension as usize, data: &data, present: Some(present) };
-    match build_index(&column, definition.distance, params, cancel)? {
-        Some(index) => write_sealed(directory, &files.graph(&definition.name), FileKind::Graph, &index),
-        None => Ok(()),
+    if let Some(index) = build_index(&column, definition.distance, params, cancel)? {
+        seal_bytes(directory, &files.graph(&definition.name), GRAPH, &index)?;
     }
+    Ok(())
 }
 
 /// Views a vectors file as floats, without a copy where the bytes are aligned (a mapped file always is).
@@ -171,7 +173,8 @@ pub(super) fn write_keywords(
             builder.add_row(batch.rows.id(row), &typed, &row_origin(&batch.rows, row), &text)?;
         }
     }
-    write_sealed(directory, &files.keywords(), FileKind::Keywords, &builder.finish()?)
+    seal_bytes(directory, &files.keywords(), KEYWORDS, &builder.finish()?)?;
+    Ok(())
 }
 
 /// The payload was checked when the row was written; a row that no longer fits keeps its payload and loses its place in
