@@ -19,7 +19,7 @@ use crate::rows::{Rows, VectorRows};
 use crate::schema::CollectionSchema;
 use crate::segment::id_index::hash_id;
 use crate::validate::ValidBatch;
-use crate::vector::LiveVectors;
+use crate::vector::{LIVE_GRAPH_MIN_ROWS, LiveVectors};
 
 /// No row.
 const NONE: u32 = u32::MAX;
@@ -192,6 +192,11 @@ impl Memtable {
     /// The live vectors of all spaces.
     pub(crate) fn all_vectors(&self) -> &[LiveVectors] {
         &self.vectors
+    }
+
+    /// Whether the live graph has reason to grow; below that a scan is as fast.
+    pub(crate) fn wants_feeding(&self) -> bool {
+        self.vectors.iter().any(|vectors| vectors.len() >= LIVE_GRAPH_MIN_ROWS)
     }
 
     /// The words.

@@ -337,6 +337,7 @@ fn type_payloads(
 ) -> Result<(Vec<TypedRow>, Vec<PayloadField>)> {
     let mut typer = PayloadTyper::new(schema);
     let mut typed = Vec::with_capacity(count);
+    let mut new_fields = Vec::new();
     for row in 0..count {
         let skip = errors.bad.get(row).copied().unwrap_or(true);
         let result = match rows.payload(row) {
@@ -345,12 +346,19 @@ fn type_payloads(
             }),
             _ => Ok(TypedRow::default()),
         };
+        // A field that one row brought is known to the next, with the type of its first value.
+        let result = result.and_then(|mut row| {
+            let fields = std::mem::take(&mut row.new_fields);
+            typer.extend(&fields).map_err(|error| (format!("{}.{}", batch::PAYLOAD, error.field), error.message))?;
+            new_fields.extend(fields);
+            Ok(row)
+        });
         typed.push(result.unwrap_or_else(|(column, message)| {
             errors.push(row, rows.id(row), column, message);
             TypedRow::default()
         }));
     }
-    Ok((typed, typer.into_new_fields()))
+    Ok((typed, new_fields))
 }
 
 fn parse_object(json: &str) -> Result<serde_json::Map<String, serde_json::Value>, (String, String)> {

@@ -11,6 +11,7 @@ use crate::collection::state::{Resolved, State};
 use crate::document::{DocumentRecord, DocumentState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Filter;
+use crate::ledger::check_entry;
 use crate::schema::{CollectionSchema, MAX_PAYLOAD_FIELDS, PayloadField};
 use crate::validate::{Checks, ValidBatch, type_canonical, validate};
 use crate::write::{Change, RowError, WriteReceipt, WriteRequest};
@@ -19,10 +20,6 @@ use crate::write::{Change, RowError, WriteReceipt, WriteRequest};
 pub const MAX_CHANGES: usize = 10_000;
 /// Most ids of one delete.
 pub const MAX_DELETE_IDS: usize = 1_000_000;
-/// Longest ledger key, in bytes.
-pub const MAX_LEDGER_KEY_BYTES: usize = 1_024;
-/// Longest ledger value, in bytes.
-pub const MAX_LEDGER_VALUE_BYTES: usize = 1 << 20;
 
 /// A checked write on its way to the log.
 #[derive(Debug)]
@@ -99,11 +96,7 @@ impl Pending {
             }
             Change::DeleteByFilter(filter) => Some(Checked::DeleteByFilter(filter)),
             Change::PutLedger { key, value } => {
-                if key.is_empty() {
-                    return Err(Error::invalid("ledger.key", "empty"));
-                }
-                limit("bytes of a ledger key", key.len(), MAX_LEDGER_KEY_BYTES)?;
-                limit("bytes of a ledger value", value.len(), MAX_LEDGER_VALUE_BYTES)?;
+                check_entry(&key, &value)?;
                 Some(Checked::PutLedger(key, value))
             }
             Change::DeleteLedger { key } => Some(Checked::DeleteLedger(key)),

@@ -25,7 +25,7 @@ use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use self::commit::{Pending, SchemaChange};
-pub use self::commit::{MAX_CHANGES, MAX_DELETE_IDS, MAX_LEDGER_KEY_BYTES, MAX_LEDGER_VALUE_BYTES};
+pub use self::commit::{MAX_CHANGES, MAX_DELETE_IDS};
 use self::snapshot::Snapshot;
 use self::state::State;
 use crate::directory::Directory;
@@ -239,27 +239,30 @@ impl Collection {
 
     /// A document's record.
     pub fn document(&self, id: &str) -> Option<DocumentRecord> {
-        self.ledger.read().document(id).cloned()
+        self.ledger.read().document(id).map(|document| (**document).clone())
     }
 
     /// Records in id order whose id starts with `prefix`, behind `after`.
     pub fn documents(&self, prefix: &str, after: Option<&str>, limit: usize) -> Vec<DocumentRecord> {
-        self.ledger.read().documents(prefix, after, limit)
+        let documents = self.ledger.read().documents(prefix, after, limit);
+        documents.iter().map(|document| (**document).clone()).collect()
     }
 
     /// All records that a source brought, in id order.
     pub fn documents_of_source(&self, source_id: &str) -> Vec<DocumentRecord> {
-        self.ledger.read().documents_of_source(source_id)
+        let documents = self.ledger.read().documents_of_source(source_id);
+        documents.iter().map(|document| (**document).clone()).collect()
     }
 
     /// A ledger entry.
     pub fn ledger(&self, key: &str) -> Option<Vec<u8>> {
-        self.ledger.read().get(key).map(<[u8]>::to_vec)
+        self.ledger.read().entry(key).map(<[u8]>::to_vec)
     }
 
     /// Ledger entries whose key starts with `prefix`, in key order.
     pub fn ledger_prefix(&self, prefix: &str) -> Vec<(String, Vec<u8>)> {
-        self.ledger.read().prefix(prefix)
+        let ledger = self.ledger.read();
+        ledger.entries(prefix).map(|(key, value)| (key.to_owned(), value.to_vec())).collect()
     }
 
     /// [`Collection::close`], and waits for a seal or compaction that runs.

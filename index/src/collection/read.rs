@@ -10,7 +10,6 @@ use arrow::datatypes::DataType;
 use crate::batch;
 use crate::collection::snapshot::{PartView, Snapshot};
 use crate::collection::{Collection, CollectionStats, ScrollPage, ScrollRequest, SegmentStats};
-use crate::document::DocumentState;
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::rows::Rows;
@@ -118,7 +117,7 @@ impl Collection {
         let segments: Vec<SegmentStats> = snapshot.parts.iter().filter_map(|view| segment_stats(&snapshot, view)).collect();
         let (documents, failed) = {
             let ledger = self.ledger.read();
-            (ledger.document_count(), ledger.count_where(|document| matches!(document.state, DocumentState::Failed { .. })))
+            (ledger.document_count() as u64, ledger.failed_document_count() as u64)
         };
         let log_bytes = {
             let logs = self.directory.list("log").unwrap_or_default();

@@ -17,7 +17,7 @@ use crate::collection::snapshot::PartView;
 use crate::collection::state::{Resolved, State, Tables};
 use crate::directory::Directory;
 use crate::error::{Error, Result};
-use crate::ledger::Ledger;
+use crate::ledger::{LEDGER_FOLDER, Ledger};
 use crate::log::{FileLog, GroupCommit, LOG_FOLDER, Log as _};
 use crate::maintenance::{Maintenance, Task};
 use crate::manifest::{MANIFEST_FILE, ManifestV1};
@@ -144,7 +144,7 @@ fn sweep(directory: &dyn Directory, manifest: &ManifestV1) -> Result<()> {
             directory.delete_dir(&path)?;
         }
     }
-    for folder in [TOMBSTONES, crate::ledger::FOLDER] {
+    for folder in [TOMBSTONES, LEDGER_FOLDER] {
         for name in directory.list(folder)? {
             let path = format!("{folder}/{name}");
             let tombstones = manifest.segments.iter().filter_map(|entry| entry.tombstones.as_deref());

@@ -13,6 +13,7 @@ use crate::collection::Collection;
 use crate::collection::snapshot::PartView;
 use crate::collection::state::State;
 use crate::error::{Error, Result};
+use crate::ledger::checkpoint;
 use crate::maintenance::Task;
 use crate::manifest::{ManifestV1, SegmentEntry};
 use crate::memtable::Memtable;
@@ -116,8 +117,6 @@ impl Collection {
         let view = view_of(state, memtable)?.clone();
         let frozen = state.frozen.front().ok_or_else(|| Error::Internal("no memtable waits to be sealed".into()))?;
         let (first_seq, last_seq) = (frozen.first_seq, frozen.last_seq);
-        let ledger_file = self.ledger.write().write_delta(&*self.directory, &frozen.ledger, || state.manifest.take_file_id())?;
-
         let mut parts = state.tables.parts.clone();
         let place = parts.iter().position(|part| part.is_memtable(memtable));
         let place = place.ok_or_else(|| Error::Internal("the sealed memtable is no part".into()))?;
@@ -136,12 +135,19 @@ impl Collection {
         let mut manifest = state.manifest.clone();
         manifest.schema = (*state.tables.schema).clone();
         manifest.applied_seq = last_seq;
+        let file_id = manifest.take_file_id();
+        let old_ledger = manifest.ledger.clone();
+        manifest.ledger = checkpoint(&*self.directory, &old_ledger, &frozen.ledger, file_id)?;
         if let Some(segment) = &segment {
             manifest.segments.push(entry_of(segment, &state.tables.schema, (first_seq, last_seq)));
         }
         self.store_manifest(state, manifest, &parts)?;
         state.tables.parts = parts;
         state.frozen.pop_front();
+        for file in old_ledger.iter().filter(|file| !state.manifest.ledger.contains(file)) {
+            // Best effort: what stays is swept at the next start.
+            let _ = self.directory.delete(file);
+        }
         state.seal_error = None;
         if let Err(error) = state.log.remove_before(last_seq + 1) {
             tracing::warn!(collection = self.name, %error, "an old log file could not be deleted");
@@ -165,6 +171,9 @@ impl Collection {
             let unchanged = state.persisted.get(&segment.id).is_some_and(|known| Arc::ptr_eq(known, &view.deleted));
             if !unchanged && !view.deleted.is_empty() {
                 let file = format!("{TOMBSTONES}/{}-{}", segment.id, manifest.take_file_id());
+                self.directory.create_dir(TOMBSTONES)?;
+                // A try that failed may have left it.
+                self.directory.delete(&file)?;
                 write_tombstones(&*self.directory, &file, &view.deleted)?;
                 let entry = manifest.segments.iter_mut().find(|entry| entry.id == segment.id);
                 obsolete.extend(entry.and_then(|entry| entry.tombstones.replace(file)));
@@ -184,7 +193,7 @@ impl Collection {
     /// Lets the live graphs catch up with the newest memtable; called by the feeding thread.
     pub(crate) fn feed_live_graphs(&self) {
         while !self.closed.load(Ordering::Acquire) {
-            let active = Arc::clone(&self.state.lock().active);
+            let active = Arc::clone(&self.state.lock().tables.active);
             if active.all_vectors().iter().map(|vectors| vectors.feed(FEED_STEP)).sum::<usize>() == 0 {
                 return;
             }
@@ -208,6 +217,7 @@ pub(super) fn entry_of(segment: &Segment, schema: &CollectionSchema, (min_seq, m
 
 fn view_of<'a>(state: &'a State, memtable: &Arc<Memtable>) -> Result<&'a PartView> {
     state
+        .tables
         .parts
         .iter()
         .find(|part| part.is_memtable(memtable))

@@ -116,14 +116,14 @@ impl Tables {
                 Resolved::DeleteDocuments(ids) => {
                     for id in ids {
                         let points = self.delete_rows_of(&id);
-                        let known = ledger.delete_document(&id);
+                        let known = ledger.delete_document(&id).is_some();
                         receipt.deleted_points += points;
                         receipt.deleted_documents += u64::from(known || points > 0);
                     }
                 }
-                Resolved::PutLedger { key, value } => ledger.put(key, value),
+                Resolved::PutLedger { key, value } => ledger.put_entry(&key, &value)?,
                 Resolved::DeleteLedger { key } => {
-                    ledger.delete(&key);
+                    ledger.delete_entry(&key);
                 }
             }
         }

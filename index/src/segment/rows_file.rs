@@ -3,9 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
-use arrow::ipc::convert::fb_to_schema;
+use arrow::ipc::convert::try_fb_to_schema;
 use arrow::ipc::reader::{FileDecoder, read_footer_length};
 use arrow::ipc::{Block, root_as_footer};
 use bytes::Bytes;
@@ -30,7 +29,8 @@ pub(crate) fn read_batches(path: &Path, body: &Bytes) -> Result<Vec<SegmentBatch
         trailer_start.checked_sub(footer_length).ok_or_else(|| corrupt("the Arrow footer is too long".into()))?;
     let footer = root_as_footer(&buffer[footer_start..trailer_start]).map_err(|error| corrupt(error.to_string()))?;
     let schema = footer.schema().ok_or_else(|| corrupt("the Arrow footer has no schema".into()))?;
-    let decoder = FileDecoder::new(Arc::new(fb_to_schema(schema)), footer.version());
+    let schema = try_fb_to_schema(schema).map_err(|error| corrupt(error.to_string()))?;
+    let decoder = FileDecoder::new(Arc::new(schema), footer.version());
     let mut batches = Vec::new();
     let mut base = 0u32;
     for block in footer.recordBatches().iter().flatten() {

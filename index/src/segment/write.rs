@@ -148,7 +148,8 @@ fn floats<'a>(path: &str, body: &'a Bytes) -> Result<std::borrow::Cow<'a, [f32]>
     match bytemuck::try_cast_slice(body) {
         Ok(floats) => Ok(std::borrow::Cow::Borrowed(floats)),
         Err(bytemuck::PodCastError::TargetAlignmentGreaterAndInputNotAligned) => {
-            Ok(std::borrow::Cow::Owned(bytemuck::pod_collect_to_vec(body)))
+            let floats = body.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+            Ok(std::borrow::Cow::Owned(floats.collect()))
         }
         Err(error) => Err(Error::corrupt(path, 0, error.to_string())),
     }
@@ -162,10 +163,10 @@ pub(super) fn write_keywords(
     batches: &[SegmentBatch],
 ) -> Result<()> {
     let mut builder = KeywordBuilder::new(schema)?;
-    let mut typer = PayloadTyper::new(schema);
+    let typer = PayloadTyper::new(schema);
     for batch in batches {
         for row in 0..batch.batch.num_rows() {
-            let typed = typed_row(&mut typer, &batch.rows, row);
+            let typed = typed_row(&typer, &batch.rows, row);
             let headings = batch.rows.heading_path(row);
             let headings: Vec<&str> = headings.iter().map(String::as_str).collect();
             let text =
@@ -179,11 +180,11 @@ pub(super) fn write_keywords(
 
 /// The payload was checked when the row was written; a row that no longer fits keeps its payload and loses its place in
 /// filters, which beats refusing to seal.
-fn typed_row(typer: &mut PayloadTyper, rows: &Rows, row: usize) -> TypedRow {
+fn typed_row(typer: &PayloadTyper, rows: &Rows, row: usize) -> TypedRow {
     let Some(json) = rows.payload(row).filter(|json| !json.is_empty()) else { return TypedRow::default() };
     let typed = serde_json::from_str(json)
         .map_err(|error| error.to_string())
-        .and_then(|payload| typer.typed(&payload).map_err(|error| error.message));
+        .and_then(|payload| typer.typed(&payload).map_err(|error| error.to_string()));
     typed.unwrap_or_else(|message| {
         tracing::error!(id = rows.id(row), message, "a stored payload does not fit the schema");
         TypedRow::default()
