@@ -7,12 +7,17 @@
 
 pub mod batch;
 pub mod collection;
+pub mod directory;
 pub mod document;
 pub mod error;
+pub mod file_format;
 pub mod filter;
+pub mod log;
+pub mod manifest;
 pub mod schema;
 pub mod search;
 pub mod store;
+pub mod tombstones;
 pub mod write;
 
 pub use error::{Error, ErrorKind, Result};
