@@ -12,6 +12,7 @@ pub mod document;
 pub mod error;
 pub mod file_format;
 pub mod filter;
+pub mod ledger;
 pub mod log;
 pub mod manifest;
 pub mod schema;
