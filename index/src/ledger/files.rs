@@ -172,14 +172,16 @@ pub(super) fn read_into(ledger: &mut Ledger, directory: &dyn Directory, path: &s
     for change in Reader::open(directory, path)? {
         match change? {
             Change::PutDocument(document) => {
-                ledger.put_shared_document(document);
+                ledger.insert_document(document);
             }
             Change::DeleteDocument(id) => {
-                ledger.delete_document(&id);
+                ledger.remove_document(&id);
             }
-            Change::PutEntry { key, value } => ledger.put_shared_entry(key, value),
+            Change::PutEntry { key, value } => {
+                ledger.entries.insert(key, value);
+            }
             Change::DeleteEntry(key) => {
-                ledger.delete_entry(&key);
+                ledger.entries.remove(&key);
             }
         }
     }

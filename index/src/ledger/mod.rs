@@ -31,8 +31,8 @@ pub struct Ledger {
     by_source: BTreeMap<String, BTreeSet<String>>,
     failed_documents: usize,
     entries: BTreeMap<String, Arc<[u8]>>,
-    dirty_documents: BTreeSet<String>,
-    dirty_entries: BTreeSet<String>,
+    /// Kept ready, so that taking it is one step however large it is: writes wait meanwhile.
+    dirty: Delta,
 }
 
 /// The changes between two checkpoints: the last state of each document and entry that changed, `None` for deleted.
@@ -61,17 +61,17 @@ impl Ledger {
         for file in files {
             files::read_into(&mut ledger, directory, file)?;
         }
-        ledger.dirty_documents.clear();
-        ledger.dirty_entries.clear();
         Ok(ledger)
     }
 
     /// Remembers a document; returns what was known of it.
     pub fn put_document(&mut self, document: DocumentRecord) -> Option<Arc<DocumentRecord>> {
-        self.put_shared_document(Arc::new(document))
+        let document = Arc::new(document);
+        self.dirty.documents.insert(document.id.clone(), Some(Arc::clone(&document)));
+        self.insert_document(document)
     }
 
-    fn put_shared_document(&mut self, document: Arc<DocumentRecord>) -> Option<Arc<DocumentRecord>> {
+    fn insert_document(&mut self, document: Arc<DocumentRecord>) -> Option<Arc<DocumentRecord>> {
         let old = self.documents.insert(document.id.clone(), Arc::clone(&document));
         if let Some(old) = &old {
             self.forget_indexed(old);
@@ -80,15 +80,19 @@ impl Ledger {
             self.by_source.entry(document.source_id.clone()).or_default().insert(document.id.clone());
         }
         self.failed_documents += usize::from(is_failed(&document));
-        self.dirty_documents.insert(document.id.clone());
         old
     }
 
     /// Forgets a document; returns what was known of it.
     pub fn delete_document(&mut self, id: &str) -> Option<Arc<DocumentRecord>> {
+        let old = self.remove_document(id)?;
+        self.dirty.documents.insert(id.to_owned(), None);
+        Some(old)
+    }
+
+    fn remove_document(&mut self, id: &str) -> Option<Arc<DocumentRecord>> {
         let old = self.documents.remove(id)?;
         self.forget_indexed(&old);
-        self.dirty_documents.insert(id.to_owned());
         Some(old)
     }
 
@@ -135,20 +139,17 @@ impl Ledger {
     /// Remembers an entry. [`Error::InvalidArgument`] or [`Error::LimitExceeded`] when [`check_entry`] refuses it.
     pub fn put_entry(&mut self, key: &str, value: &[u8]) -> Result<()> {
         check_entry(key, value)?;
-        self.put_shared_entry(key.to_owned(), value.into());
+        let value: Arc<[u8]> = value.into();
+        self.dirty.entries.insert(key.to_owned(), Some(Arc::clone(&value)));
+        self.entries.insert(key.to_owned(), value);
         Ok(())
-    }
-
-    fn put_shared_entry(&mut self, key: String, value: Arc<[u8]>) {
-        self.dirty_entries.insert(key.clone());
-        self.entries.insert(key, value);
     }
 
     /// Forgets an entry; says whether there was one.
     pub fn delete_entry(&mut self, key: &str) -> bool {
         let existed = self.entries.remove(key).is_some();
         if existed {
-            self.dirty_entries.insert(key.to_owned());
+            self.dirty.entries.insert(key.to_owned(), None);
         }
         existed
     }
@@ -171,18 +172,17 @@ impl Ledger {
     /// The changes since the last call, which are the next checkpoint's. When that fails, [`Ledger::restore_dirty`]
     /// must give them back.
     pub fn take_dirty(&mut self) -> Delta {
-        let documents = std::mem::take(&mut self.dirty_documents).into_iter();
-        let entries = std::mem::take(&mut self.dirty_entries).into_iter();
-        Delta {
-            documents: documents.map(|id| (id.clone(), self.documents.get(&id).map(Arc::clone))).collect(),
-            entries: entries.map(|key| (key.clone(), self.entries.get(&key).map(Arc::clone))).collect(),
-        }
+        std::mem::take(&mut self.dirty)
     }
 
-    /// Takes back the changes of a checkpoint that failed: the next one has their present state.
-    pub fn restore_dirty(&mut self, delta: &Delta) {
-        self.dirty_documents.extend(delta.documents.keys().cloned());
-        self.dirty_entries.extend(delta.entries.keys().cloned());
+    /// Takes back the changes of a checkpoint that failed. What changed again meanwhile stays as it is now.
+    pub fn restore_dirty(&mut self, delta: Delta) {
+        for (id, document) in delta.documents {
+            self.dirty.documents.entry(id).or_insert(document);
+        }
+        for (key, value) in delta.entries {
+            self.dirty.entries.entry(key).or_insert(value);
+        }
     }
 }
 

@@ -123,11 +123,14 @@ fn a_failed_checkpoint_loses_nothing() {
         let mut ledger = Ledger::new();
         ledger.put_document(document("a", 1, ""));
         ledger.put_document(document("b", 1, ""));
+        ledger.put_document(document("c", 1, ""));
+        ledger.put_entry("k", b"1").unwrap();
         let delta = ledger.take_dirty();
         directory.fail(operation, 1, Fault::Error);
         checkpoint(&directory, &[], &delta, 1).unwrap_err();
         ledger.delete_document("b");
-        ledger.restore_dirty(&delta);
+        ledger.put_document(document("c", 2, ""));
+        ledger.restore_dirty(delta);
         let files = checkpoint(&directory, &[], &ledger.take_dirty(), 1).unwrap();
         assert_eq!(view(&Ledger::load(&directory, &files).unwrap()), view(&ledger));
     }
@@ -212,11 +215,12 @@ fn what_was_deleted_leaves_the_oldest_file() {
     ledger.put_entry("large", &[0; 100_000]).unwrap();
     files = checkpoint(&directory, &files, &ledger.take_dirty(), 3).unwrap();
     // The one file is what a ledger without that past would write.
-    ledger.restore_dirty(&Delta {
-        documents: ledger.documents("", None, 100).into_iter().map(|d| (d.id.clone(), None)).collect(),
-        entries: [("large".to_owned(), None)].into(),
-    });
-    let fresh = checkpoint(&directory, &[], &ledger.take_dirty(), 4).unwrap();
+    let mut fresh = Ledger::new();
+    for document in ledger.documents("", None, 100) {
+        fresh.put_document((*document).clone());
+    }
+    fresh.put_entry("large", &[0; 100_000]).unwrap();
+    let fresh = checkpoint(&directory, &[], &fresh.take_dirty(), 4).unwrap();
     assert_eq!(files.len(), 1);
     assert_eq!(directory.read(&files[0]).unwrap(), directory.read(&fresh[0]).unwrap());
     assert_eq!(view(&Ledger::load(&directory, &files).unwrap()), view(&ledger));
