@@ -315,6 +315,14 @@ fn a_long_torn_tail_is_searched_across_pieces() {
 fn foreign_and_newer_files_are_named() {
     let header = FileHeader { first_seq: 1, salt: 9 }.encode();
     assert_eq!(FileHeader::decode(&header), Ok(FileHeader { first_seq: 1, salt: 9 }));
+    for first_seq in [0, MAX_SEQ + 1, u64::MAX] {
+        let header = FileHeader { first_seq, salt: 9 }.encode();
+        assert!(matches!(FileHeader::decode(&header), Err(BadHeader::Corrupt(_))), "{first_seq}");
+        assert_eq!(
+            FileLog::open(Arc::new(MemDirectory::new()), first_seq).unwrap_err().kind(),
+            ErrorKind::Internal
+        );
+    }
     let mut newer = header;
     newer[8] = 2;
     let crc = crc_of(0, &newer[..28]);
