@@ -23,7 +23,7 @@ pub mod payload;
 pub mod plan;
 mod rows;
 pub mod schema;
-mod scored;
+pub mod scored;
 pub mod search;
 mod segment;
 pub mod store;

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::directory::{Directory, check_path};
 use crate::error::{Error, Result};
+use crate::log::MAX_SEQ;
 use crate::schema::CollectionSchema;
 
 /// Its name in the collection's directory.
@@ -159,6 +160,10 @@ impl ManifestV1 {
     /// Checks all that can be checked without opening a file; the same before it is stored and after it is loaded.
     pub fn validate(&self) -> Result<(), String> {
         self.schema.validate().map_err(|error| error.to_string())?;
+        // Counting on from these must not overflow.
+        if self.applied_seq >= MAX_SEQ || self.next_segment_id >= MAX_SEQ || self.next_file_id >= MAX_SEQ {
+            return Err(format!("a number is over {MAX_SEQ}"));
+        }
         let mut ids = BTreeSet::new();
         for segment in &self.segments {
             segment.validate(self).map_err(|message| format!("segment {}: {message}", segment.id))?;
@@ -328,6 +333,9 @@ mod tests {
         let wrong: &[fn(&mut ManifestV1)] = &[
             |m| m.next_segment_id = 7,
             |m| m.applied_seq = 89,
+            |m| m.applied_seq = u64::MAX,
+            |m| m.next_segment_id = u64::MAX,
+            |m| m.next_file_id = MAX_SEQ,
             |m| m.segments[0].min_seq = 91,
             |m| m.segments[0].min_seq = 0,
             |m| m.segments[0].rows = 0,

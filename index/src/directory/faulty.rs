@@ -150,6 +150,11 @@ impl<D: Directory> FaultyDirectory<D> {
         self.state.lock().faults.push((None, nth, fault));
     }
 
+    /// Forgets the faults that are still to come.
+    pub fn clear_faults(&self) {
+        self.state.lock().faults.clear();
+    }
+
     /// How many operations of any kind there were: a sweep over all points of failure ends here.
     pub fn operations(&self) -> u64 {
         self.state.lock().operations

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::Log;
 use super::reader::{LogReader, Step};
-use super::record::{FILE_HEADER_BYTES, FileHeader, MAX_RECORD_BYTES, RecordHeader};
+use super::record::{FILE_HEADER_BYTES, FileHeader, MAX_RECORD_BYTES, MAX_SEQ, RecordHeader};
 use crate::directory::{AppendFile, Directory, LOG_SUFFIX};
 use crate::error::{Error, Result};
 
@@ -51,8 +51,8 @@ impl FileLog {
     ///
     /// [`Error::Corruption`] when a record that was synced is damaged or missing.
     pub fn open(directory: Arc<dyn Directory>, start_seq: u64) -> Result<Self> {
-        if start_seq == 0 {
-            return Err(Error::Internal("sequence numbers start at 1".into()));
+        if start_seq == 0 || start_seq > MAX_SEQ {
+            return Err(Error::Internal(format!("sequence numbers are 1 to {MAX_SEQ}, not {start_seq}")));
         }
         directory.create_dir(LOG_FOLDER)?;
         let mut parts = find_parts(&*directory)?;

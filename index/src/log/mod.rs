@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 pub use file_log::{FileLog, LOG_FOLDER};
 pub use group_commit::{Abandoned, GroupCommit};
-pub use record::MAX_RECORD_BYTES;
+pub use record::{MAX_RECORD_BYTES, MAX_SEQ};
 
 use crate::error::Result;
 

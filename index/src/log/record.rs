@@ -16,6 +16,8 @@ use std::hash::{BuildHasher, RandomState};
 
 /// Largest payload of a record, in bytes.
 pub const MAX_RECORD_BYTES: usize = 512 << 20;
+/// Largest sequence number: counting on from what a file says can't overflow.
+pub const MAX_SEQ: u64 = i64::MAX as u64;
 /// Bytes of a file header.
 pub(super) const FILE_HEADER_BYTES: usize = 32;
 /// Bytes of a record header.
@@ -79,7 +81,11 @@ impl FileHeader {
             0 => return Err(BadHeader::Corrupt("format version 0")),
             newer => return Err(BadHeader::NewerVersion(newer)),
         }
-        Ok(Self { first_seq: u64::from_le_bytes(first_seq), salt: u32::from_le_bytes(salt) })
+        let first_seq = u64::from_le_bytes(first_seq);
+        if first_seq == 0 || first_seq > MAX_SEQ {
+            return Err(BadHeader::Corrupt("no sequence number is that large"));
+        }
+        Ok(Self { first_seq, salt: u32::from_le_bytes(salt) })
     }
 }
 
