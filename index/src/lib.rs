@@ -13,6 +13,7 @@ pub mod filter;
 pub mod schema;
 pub mod search;
 pub mod store;
+pub mod vector;
 pub mod write;
 
 pub use error::{Error, ErrorKind, Result};
