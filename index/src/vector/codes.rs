@@ -46,7 +46,9 @@ impl CodeScale {
     fn covering(distance: Distance, vectors: &[f32]) -> Option<Self> {
         let (low, high) = vectors
             .par_chunks(1 << 16)
-            .map(|piece| piece.iter().fold((f32::MAX, f32::MIN), |(low, high), x| (low.min(*x), high.max(*x))))
+            .map(|piece| {
+                piece.iter().fold((f32::MAX, f32::MIN), |(low, high), x| (low.min(*x), high.max(*x)))
+            })
             .reduce(|| (f32::MAX, f32::MIN), |a, b| (a.0.min(b.0), a.1.max(b.1)));
         let (offset, reach) = match distance {
             Distance::Cosine | Distance::Dot => (0.0, low.abs().max(high.abs())),
@@ -109,7 +111,8 @@ pub(crate) fn encode(distance: Distance, floats: Floats<'_>, nodes: usize) -> Op
 
 /// Whether the nearest by vector are among the nearest by code, on a sample of the column.
 fn keeps_order(distance: Distance, floats: Floats<'_>, nodes: usize, codes: &[i8]) -> bool {
-    let points = Points::Codes(Codes { kernel: CodeKernel::of(distance), dimension: floats.dimension, codes });
+    let points =
+        Points::Codes(Codes { kernel: CodeKernel::of(distance), dimension: floats.dimension, codes });
     let queries: Vec<u32> = sample(nodes, CHECK_QUERIES);
     let others: Vec<u32> = sample(nodes, CHECK_VECTORS);
     let found: usize = queries
@@ -266,9 +269,7 @@ impl Target<'_> {
     pub(crate) fn distance(&self, node: u32) -> f32 {
         match self {
             Self::Code(codes, from) => distance::code_distance(codes.kernel, from, codes.code(node)),
-            Self::Float(floats, from) => {
-                distance::float_distance(floats.distance, from, floats.vector(node))
-            }
+            Self::Float(floats, from) => distance::float_distance(floats.distance, from, floats.vector(node)),
         }
     }
 

@@ -164,7 +164,8 @@ mod tests {
         let rows = PARALLEL_COMPONENTS / dimension + 5;
         let vectors: Vec<f32> = (0..rows * dimension).map(|i| ((i * 7_919) % 1_000) as f32).collect();
         let query =
-            PreparedQuery::new(Distance::Euclidean, dimension, &vectors[5 * dimension..6 * dimension]).unwrap();
+            PreparedQuery::new(Distance::Euclidean, dimension, &vectors[5 * dimension..6 * dimension])
+                .unwrap();
         let all = scan(&query, &vectors, None, 10);
         let mut plain = scan_piece(&query, 0, &vectors, 10).into_sorted();
         assert_eq!(all, plain);

@@ -19,8 +19,17 @@ const FLOAT_COST: f64 = 4.0;
 const TWO_HOP_FACTOR: f64 = 2.5;
 /// Where fewer pass, two hops no longer hold the allowed nodes together.
 const TWO_HOP_SELECTIVITY: f64 = 0.02;
+/// Two hops need at least this part of the overall selectivity among the nearest: where the filter goes against the query,
+/// the nearest allowed nodes lie scattered at the rim of their region, badly linked among each other.
+const TWO_HOP_LOCAL_SHARE: f64 = 1.0 / 3.0;
 /// The beam of a two-hop walk is wider: its graph is sparser.
 const TWO_HOP_EF: usize = 2;
+/// Where more pass, skipping costs little more than walking, and nothing needs to be probed.
+const PROBE_SELECTIVITY: f64 = 0.5;
+/// Allowed nodes that a probe should meet if the filter has nothing to do with the query.
+const PROBE_EXPECTED: f64 = 6.0;
+/// Beam of a probe.
+const PROBE_BEAM: (usize, usize) = (64, 256);
 /// A walk that spends this many times the cost of a scan is given up for the scan.
 const BUDGET_FACTOR: f64 = 2.0;
 
@@ -46,33 +55,79 @@ pub(crate) enum Plan {
     Scan,
     /// Walk; every row may be returned.
     Walk { ef: usize },
+    /// Find the `beam` nearest of all and count the allowed among them, then ask [`Situation::plan_probed`].
+    Probe { beam: usize },
     /// Walk and skip, or over two hops; after `budget` distances, scan.
     Filtered { ef: usize, two_hops: bool, budget: usize },
 }
 
-/// Chooses the cheapest way that holds recall.
-pub(crate) fn plan(situation: &Situation) -> Plan {
-    let Situation { k, ef, rows, allowed, codes } = *situation;
-    let ef = ef.unwrap_or(DEFAULT_EF.max(k.saturating_mul(EF_PER_HIT))).clamp(1, MAX_EF).max(k);
-    if allowed <= k {
-        return Plan::Scan;
+impl Situation {
+    /// Chooses the cheapest way that holds recall.
+    pub(crate) fn plan(&self) -> Plan {
+        if self.allowed <= self.k {
+            return Plan::Scan;
+        }
+        if self.allowed >= self.rows {
+            return if self.scan_cost() <= self.walk_cost() {
+                Plan::Scan
+            } else {
+                Plan::Walk { ef: self.beam() }
+            };
+        }
+        let selectivity = self.selectivity();
+        if self.scan_cost() <= self.walk_cost() / selectivity.max(PROBE_SELECTIVITY) {
+            return Plan::Scan;
+        }
+        if selectivity >= PROBE_SELECTIVITY {
+            return self.filtered(self.beam(), false);
+        }
+        let beam = ((PROBE_EXPECTED / selectivity) as usize).clamp(PROBE_BEAM.0, PROBE_BEAM.1);
+        Plan::Probe { beam }
     }
-    let distance_cost = if codes { 1.0 } else { FLOAT_COST };
-    let scan = allowed as f64 * SCAN_COST;
-    let walk = ef as f64 * DISTANCES_PER_BEAM * distance_cost;
-    if allowed >= rows {
-        return if scan <= walk { Plan::Scan } else { Plan::Walk { ef } };
+
+    /// Chooses once it is known how many of the `probed` nearest are allowed.
+    pub(crate) fn plan_probed(&self, near_allowed: usize, probed: usize) -> Plan {
+        let local = near_allowed as f64 / probed.max(1) as f64;
+        let selectivity = self.selectivity();
+        // Near the query the filter may pass more or less than elsewhere; a walk that skips meets both.
+        let skip = self.walk_cost() / local.min(1.0);
+        let apt = selectivity >= TWO_HOP_SELECTIVITY && local >= selectivity * TWO_HOP_LOCAL_SHARE;
+        let hops = if apt { self.walk_cost() * TWO_HOP_FACTOR } else { f64::INFINITY };
+        if self.scan_cost() <= skip.min(hops) {
+            Plan::Scan
+        } else if hops < skip {
+            self.filtered((self.beam() * TWO_HOP_EF).min(MAX_EF.max(self.k)), true)
+        } else {
+            self.filtered(self.beam(), false)
+        }
     }
-    let selectivity = allowed as f64 / rows as f64;
-    let skip = walk / selectivity;
-    let hops = if selectivity < TWO_HOP_SELECTIVITY { f64::INFINITY } else { walk * TWO_HOP_FACTOR };
-    if scan <= skip.min(hops) {
-        return Plan::Scan;
+
+    fn filtered(&self, ef: usize, two_hops: bool) -> Plan {
+        let budget = (self.scan_cost() * BUDGET_FACTOR / self.distance_cost()) as usize;
+        Plan::Filtered { ef, two_hops, budget }
     }
-    let budget = (scan * BUDGET_FACTOR / distance_cost) as usize;
-    let two_hops = hops < skip;
-    let ef = if two_hops { (ef * TWO_HOP_EF).min(MAX_EF.max(k)) } else { ef };
-    Plan::Filtered { ef, two_hops, budget }
+
+    fn beam(&self) -> usize {
+        let chosen = self.ef.unwrap_or(DEFAULT_EF.max(self.k.saturating_mul(EF_PER_HIT)));
+        chosen.clamp(1, MAX_EF).max(self.k)
+    }
+
+    fn selectivity(&self) -> f64 {
+        self.allowed as f64 / self.rows.max(1) as f64
+    }
+
+    fn distance_cost(&self) -> f64 {
+        if self.codes { 1.0 } else { FLOAT_COST }
+    }
+
+    fn scan_cost(&self) -> f64 {
+        self.allowed as f64 * SCAN_COST
+    }
+
+    /// An unfiltered walk.
+    fn walk_cost(&self) -> f64 {
+        self.beam() as f64 * DISTANCES_PER_BEAM * self.distance_cost()
+    }
 }
 
 /// How a search went; part of `explain`.
@@ -153,7 +208,9 @@ impl Strategy {
                 format!("graph over two hops, ef {ef}, {allowed} of {rows} rows pass")
             }
             Self::Live { ef, graph_rows, scanned_rows } => {
-                format!("live graph of {graph_rows} rows, ef {ef}, and exact scan of {scanned_rows} newer rows")
+                format!(
+                    "live graph of {graph_rows} rows, ef {ef}, and exact scan of {scanned_rows} newer rows"
+                )
             }
         }
     }
@@ -165,30 +222,40 @@ mod tests {
 
     use super::*;
 
-    fn plan_of(rows: usize, allowed: usize, k: usize) -> Plan {
-        plan(&Situation { k, ef: None, rows, allowed, codes: true })
+    fn situation(rows: usize, allowed: usize, k: usize) -> Situation {
+        Situation { k, ef: None, rows, allowed, codes: true }
     }
 
     #[test]
     fn the_way_changes_with_the_share_that_passes() {
-        assert_eq!(plan_of(200_000, 200_000, 10), Plan::Walk { ef: 64 });
-        assert!(matches!(plan_of(200_000, 160_000, 10), Plan::Filtered { ef: 64, two_hops: false, .. }));
-        assert!(matches!(plan_of(200_000, 20_000, 10), Plan::Filtered { ef: 128, two_hops: true, .. }));
-        assert_eq!(plan_of(200_000, 500, 10), Plan::Scan);
-        assert_eq!(plan_of(200_000, 0, 10), Plan::Scan);
+        let plan = |rows, allowed| situation(rows, allowed, 10).plan();
+        assert_eq!(plan(200_000, 200_000), Plan::Walk { ef: 64 });
+        assert!(matches!(plan(200_000, 160_000), Plan::Filtered { ef: 64, two_hops: false, .. }));
+        assert_eq!(plan(200_000, 20_000), Plan::Probe { beam: 64 });
+        assert_eq!(plan(200_000, 5_000), Plan::Probe { beam: 240 });
+        assert_eq!(plan(200_000, 500), Plan::Scan);
+        assert_eq!(plan(200_000, 0), Plan::Scan);
+    }
+
+    #[test]
+    fn a_probe_tells_whether_the_filter_goes_with_the_query_or_against_it() {
+        let tenth = situation(200_000, 20_000, 10);
+        let (scan, hops, skip) = (Plan::Scan, true, false);
+        assert!(
+            matches!(tenth.plan_probed(6, 64), Plan::Filtered { ef: 128, two_hops, .. } if two_hops == hops)
+        );
+        assert!(
+            matches!(tenth.plan_probed(60, 64), Plan::Filtered { ef: 64, two_hops, .. } if two_hops == skip)
+        );
+        assert_eq!(tenth.plan_probed(0, 64), scan);
         // One in a thousand of very many: neither a scan nor two hops.
-        assert!(matches!(plan_of(1 << 30, 1 << 20, 10), Plan::Filtered { two_hops: false, .. }));
+        let rare = situation(1 << 30, 1 << 20, 10);
+        assert!(matches!(rare.plan_probed(1, 256), Plan::Filtered { two_hops: false, .. }));
     }
 
     #[test]
     fn beams_follow_the_request_within_bounds() {
-        let ef = |k, ef| match plan(&Situation {
-            k,
-            ef,
-            rows: 10_000_000,
-            allowed: 10_000_000,
-            codes: true,
-        }) {
+        let ef = |k, ef| match (Situation { ef, ..situation(10_000_000, 10_000_000, k) }).plan() {
             Plan::Walk { ef } => ef,
             other => panic!("{other:?}"),
         };
@@ -202,8 +269,8 @@ mod tests {
 
     #[test]
     fn a_large_result_of_a_small_segment_is_scanned() {
-        assert_eq!(plan_of(5_000, 5_000, 1_000), Plan::Scan);
-        assert_eq!(plan_of(5, 5, 10), Plan::Scan);
+        assert_eq!(situation(5_000, 5_000, 1_000).plan(), Plan::Scan);
+        assert_eq!(situation(5, 5, 10).plan(), Plan::Scan);
     }
 
     #[test]

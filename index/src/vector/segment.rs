@@ -1,6 +1,6 @@
 //! The vectors of a sealed segment: f32 rows, and where there is one, a graph over them.
 //!
-//! A search plans ([`plan`](mod@crate::vector::plan)), walks on codes, and gives the final order by f32. It must not know
+//! A search plans ([`Situation`]), walks on codes, and gives the final order by f32. It must not know
 //! where the bytes come from; they are usually mapped files.
 
 use std::cell::Cell;
@@ -17,7 +17,7 @@ use crate::vector::exact;
 use crate::vector::graph::filtered::{FilteredWalk, filtered_search};
 use crate::vector::graph::format::{FlatGraph, aligned};
 use crate::vector::graph::walk::{Candidate, Scratch, beam_search, descend};
-use crate::vector::plan::{ExactReason, Plan, Situation, Strategy, plan};
+use crate::vector::plan::{ExactReason, Plan, Situation, Strategy};
 use crate::vector::query::PreparedQuery;
 use crate::vector::{Scored, SearchParams};
 
@@ -25,6 +25,9 @@ use crate::vector::{Scored, SearchParams};
 const RESCORE_PER_HIT: usize = 3;
 /// ...and at least.
 const RESCORE_AT_LEAST: usize = 30;
+/// After a filtered walk more need it: the nearest allowed nodes may lie far out, where distances differ by less than the
+/// error of a code.
+const RESCORE_FILTERED: usize = 2_048;
 /// Allowed nodes from which a filtered walk starts, spread over all.
 const FILTER_SEEDS: u64 = 24;
 
@@ -54,7 +57,10 @@ impl SegmentVectors {
     /// [`Error::Corruption`] with `path` when lengths, rows or the index don't fit together.
     ///
     /// [`build_index`]: crate::vector::build_index
-    #[expect(clippy::too_many_arguments, reason = "the parts of a column, each from its own place in a segment")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of a column, each from its own place in a segment"
+    )]
     pub fn open(
         path: &Path,
         distance: Distance,
@@ -71,7 +77,11 @@ impl SegmentVectors {
             return Err(Error::corrupt(path, found as u64, message));
         }
         if present.as_ref().and_then(RoaringBitmap::max).is_some_and(|last| last as usize >= rows) {
-            return Err(Error::corrupt(path, 0, format!("a vector is present behind the last of {rows} rows")));
+            return Err(Error::corrupt(
+                path,
+                0,
+                format!("a vector is present behind the last of {rows} rows"),
+            ));
         }
         let present = present.filter(|present| present.len() < rows as u64);
         let graph = match index {
@@ -143,21 +153,27 @@ impl SegmentVectors {
             return exact(ExactReason::Requested);
         }
         let Some(graph) = &self.graph else { return exact(ExactReason::NoGraph) };
-        let codes = graph.codes().is_some();
         let search = Search { segment: self, graph, query, k };
-        let (found, strategy) = match plan(&Situation { k, ef: params.ef, rows, allowed, codes }) {
-            Plan::Scan => return exact(ExactReason::FewRows),
-            Plan::Walk { ef } => (Some(search.walk(ef)), Strategy::Graph { ef }),
-            Plan::Filtered { ef, two_hops, budget } => {
+        let situation = Situation { k, ef: params.ef, rows, allowed, codes: graph.codes().is_some() };
+        let plan = match (situation.plan(), allow) {
+            (Plan::Probe { beam }, Some(allow)) => {
+                let (near, probed) = search.probe(beam, allow);
+                situation.plan_probed(near, probed)
+            }
+            (plan, _) => plan,
+        };
+        let (found, strategy) = match (plan, allow) {
+            (Plan::Walk { ef }, _) => (Some(search.walk(ef)), Strategy::Graph { ef }),
+            (Plan::Filtered { ef, two_hops, budget }, Some(allow)) => {
                 let (allowed, rows) = (allowed as u64, rows as u64);
                 let strategy = if two_hops {
                     Strategy::GraphTwoHop { ef, allowed, rows }
                 } else {
                     Strategy::GraphSkipping { ef, allowed, rows }
                 };
-                let found = allow.and_then(|allow| search.walk_filtered(ef, two_hops, budget, allow));
-                (found, strategy)
+                (search.walk_filtered(ef, two_hops, budget, allow), strategy)
             }
+            _ => return exact(ExactReason::FewRows),
         };
         match found {
             Some(found) if found.len() >= k.min(allowed) => (found, strategy),
@@ -193,7 +209,18 @@ impl<'a> Search<'a> {
             let links = self.graph.links();
             let near = descend(&links, target, self.graph.entry(), self.graph.highest_level(), 1);
             beam_search(&links, target, near, ef, 0, scratch);
-            self.rescore(scratch.pool.found())
+            self.rescore(scratch.pool.found(), RESCORE_AT_LEAST)
+        })
+    }
+
+    /// How many of the `beam` nearest are allowed, and how many were found.
+    fn probe(&self, beam: usize, allow: &RoaringBitmap) -> (usize, usize) {
+        self.with_target(|target, scratch| {
+            let links = self.graph.links();
+            let near = descend(&links, target, self.graph.entry(), self.graph.highest_level(), 1);
+            beam_search(&links, target, near, beam, 0, scratch);
+            let allowed = |candidate: &Candidate| allow.contains(self.graph.rows().row(candidate.node));
+            (scratch.pool.found().filter(allowed).count(), scratch.pool.found().count())
         })
     }
 
@@ -208,10 +235,11 @@ impl<'a> Search<'a> {
         self.with_target(|target, scratch| {
             let links = self.graph.links();
             let rows = self.graph.rows();
+            let selectivity = allow.len() as f64 / self.graph.nodes() as f64;
             let near = descend(&links, target, self.graph.entry(), self.graph.highest_level(), 1);
             let mut starts = vec![near];
             starts.extend(spread(allow, FILTER_SEEDS).filter_map(|row| rows.node(row)));
-            let walk = FilteredWalk { ef, two_hops, budget, starts: &starts };
+            let walk = FilteredWalk { ef, two_hops, selectivity, budget, starts: &starts };
             let found = if two_hops {
                 // Asked many times a node: a plain bit is cheaper than a compressed one.
                 let bits = Bits::of(allow, self.segment.rows);
@@ -219,7 +247,7 @@ impl<'a> Search<'a> {
             } else {
                 filtered_search(&links, target, &walk, |node| allow.contains(rows.row(node)), scratch)
             }?;
-            Some(self.rescore(found.into_iter()))
+            Some(self.rescore(found.into_iter(), RESCORE_FILTERED))
         })
     }
 
@@ -244,10 +272,10 @@ impl<'a> Search<'a> {
         result
     }
 
-    /// The `k` best by f32 among the first candidates.
-    fn rescore(&self, found: impl Iterator<Item = Candidate>) -> Vec<Scored> {
+    /// The `k` best by f32 among the first candidates, `at_least` as many or a multiple of `k`.
+    fn rescore(&self, found: impl Iterator<Item = Candidate>, at_least: usize) -> Vec<Scored> {
         let floats = self.floats();
-        let most = self.k.saturating_mul(RESCORE_PER_HIT).max(RESCORE_AT_LEAST);
+        let most = self.k.saturating_mul(RESCORE_PER_HIT).max(at_least);
         let nodes: Vec<u32> = found.take(most).map(|candidate| candidate.node).collect();
         Target::Float(floats, self.query.vector()).touch(&nodes);
         let score = |node: &u32| Scored {

@@ -30,7 +30,8 @@ pub(crate) fn connect(points: &Points<'_>, graph: &mut Graph) -> usize {
         beam_search(graph, &target, near, SEARCH_BEAM, 0, &mut scratch);
         let found: Vec<u32> = scratch.pool.found().map(|found| found.node).collect();
         let far = 0..graph.nodes() as u32;
-        let from = found.into_iter().chain(far).find(|&from| tree.reached(from) && tree.adopt(graph, from, node));
+        let from =
+            found.into_iter().chain(far).find(|&from| tree.reached(from) && tree.adopt(graph, from, node));
         if from.is_some() {
             links += 1;
             tree.grow(graph, node);

@@ -14,6 +14,10 @@ use std::collections::BinaryHeap;
 use crate::vector::codes::{OrderedDistance, Target};
 use crate::vector::graph::walk::{Candidate, Links, Scratch};
 
+/// Expansions after which it is judged whether the filter goes against the query.
+const JUDGED_EXPANSIONS: usize = 64;
+/// It does when fewer of the expanded nodes are allowed than this part of the expected.
+const AGAINST_SHARE: f64 = 1.0 / 3.0;
 /// Allowed nodes that one expansion gathers at the most, over two hops.
 const HOP_LIMIT: usize = 48;
 
@@ -24,6 +28,8 @@ pub(crate) struct FilteredWalk<'a> {
     pub(crate) ef: usize,
     /// Look through nodes that are not allowed at their neighbours.
     pub(crate) two_hops: bool,
+    /// Share of all nodes that is allowed.
+    pub(crate) selectivity: f64,
     /// Distances that may be computed.
     pub(crate) budget: usize,
     /// Where to start, besides each other; need not be allowed.
@@ -39,7 +45,15 @@ pub(crate) fn filtered_search(
     scratch: &mut Scratch,
 ) -> Option<Vec<Candidate>> {
     scratch.visited.reset(links.nodes());
-    let mut state = State { ef: walk.ef.max(1), frontier: BinaryHeap::new(), results: BinaryHeap::new() };
+    let mut state = State {
+        ef: walk.ef.max(1),
+        expected_share: walk.selectivity * AGAINST_SHARE,
+        against: false,
+        expanded: 0,
+        skipped: 0,
+        frontier: BinaryHeap::new(),
+        results: BinaryHeap::new(),
+    };
     let mut spent = 0;
     for &start in walk.starts {
         if scratch.visited.insert(start) {
@@ -50,6 +64,9 @@ pub(crate) fn filtered_search(
     while let Some(node) = state.next() {
         if spent > walk.budget {
             return None;
+        }
+        if !walk.two_hops {
+            state.judge(allowed(node));
         }
         let Scratch { visited, fresh, .. } = scratch;
         fresh.clear();
@@ -90,11 +107,30 @@ pub(crate) fn filtered_search(
 /// Nodes to expand, nearest first, and allowed nodes found, farthest first.
 struct State {
     ef: usize,
+    expected_share: f64,
+    /// The filter goes against the query: what is near is not allowed. The allowed nodes then begin at the rim of a ball of
+    /// others, and at the rim of a beam recall is poor; so the beam grows with the ball.
+    against: bool,
+    expanded: usize,
+    /// Of these, nodes that are not allowed.
+    skipped: usize,
     frontier: BinaryHeap<Reverse<(OrderedDistance, u32)>>,
     results: BinaryHeap<(OrderedDistance, u32)>,
 }
 
 impl State {
+    /// Counts an expanded node and widens the beam where the filter goes against the query.
+    fn judge(&mut self, allowed: bool) {
+        self.expanded += 1;
+        self.skipped += usize::from(!allowed);
+        let passed = (self.expanded - self.skipped) as f64;
+        self.against |=
+            self.expanded >= JUDGED_EXPANSIONS && passed < self.expected_share * self.expanded as f64;
+        if self.against {
+            self.ef = self.ef.max(self.skipped);
+        }
+    }
+
     fn full(&self) -> bool {
         self.results.len() >= self.ef
     }

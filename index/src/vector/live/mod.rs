@@ -101,8 +101,7 @@ impl LiveVectors {
     }
 
     fn is_sound(&self, row: usize, vector: &[f32]) -> bool {
-        let sound =
-            vector.len() == self.dimension && vector.iter().all(|component| component.is_finite());
+        let sound = vector.len() == self.dimension && vector.iter().all(|component| component.is_finite());
         if !sound {
             tracing::error!(row, "a vector that was not checked reached a memtable; the row has none");
         }
@@ -213,8 +212,8 @@ impl LiveVectors {
     /// Memory in use, roughly.
     pub fn memory_bytes(&self) -> usize {
         let slots = self.chunks.read().len() * CHUNK_ROWS * size_of::<RowSlot>();
-        let vectors =
-            self.present.load(Ordering::Relaxed) * (self.dimension * size_of::<f32>() + 2 * size_of::<usize>());
+        let vectors = self.present.load(Ordering::Relaxed)
+            * (self.dimension * size_of::<f32>() + 2 * size_of::<usize>());
         slots + vectors + self.fed.load(Ordering::Relaxed) as usize * graph::NODE_BYTES
     }
 }
@@ -306,8 +305,7 @@ mod tests {
                 let mut total = 0.0;
                 for query in queries(distance) {
                     let (expected, _) = live.search(&query, 10, &EXACT, allow, visible);
-                    let (found, strategy) =
-                        live.search(&query, 10, &SearchParams::default(), allow, visible);
+                    let (found, strategy) = live.search(&query, 10, &SearchParams::default(), allow, visible);
                     assert!(matches!(strategy, Strategy::Live { graph_rows: 6_000, .. }), "{strategy:?}");
                     assert!(found.iter().all(|hit| hit.row < visible));
                     assert!(found.iter().all(|hit| allow.is_none_or(|allow| allow.contains(hit.row))));
