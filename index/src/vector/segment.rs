@@ -57,10 +57,6 @@ impl SegmentVectors {
     /// [`Error::Corruption`] with `path` when lengths, rows or the index don't fit together.
     ///
     /// [`build_index`]: crate::vector::build_index
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the parts of a column, each from its own place in a segment"
-    )]
     pub fn open(
         path: &Path,
         distance: Distance,
@@ -71,7 +67,7 @@ impl SegmentVectors {
         index: Option<Bytes>,
     ) -> Result<Self> {
         let expected = rows.checked_mul(dimension).and_then(|count| count.checked_mul(size_of::<f32>()));
-        if dimension == 0 || expected != Some(vectors.len()) {
+        if dimension == 0 || expected != Some(vectors.len()) || u32::try_from(rows).is_err() {
             let found = vectors.len();
             let message = format!("{found} bytes are not {rows} vectors of dimension {dimension}");
             return Err(Error::corrupt(path, found as u64, message));

@@ -172,7 +172,7 @@ pub(crate) fn write(
 ) -> Result<Vec<u8>> {
     let header = Header {
         distance,
-        flags: u32::from(rows.is_some()) * HAS_ROWS | u32::from(encoded.is_some()) * HAS_CODES,
+        flags: rows.map_or(0, |_| HAS_ROWS) | encoded.map_or(0, |_| HAS_CODES),
         dimension: dimension as u32,
         nodes: graph.nodes() as u32,
         m: graph.m as u32,
