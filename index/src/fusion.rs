@@ -73,7 +73,13 @@ impl Scale {
 
     /// A leg whose candidates all score the same says that they are equally good: each gets 1.
     fn apply(&self, score: f32) -> f32 {
-        if self.width > 0.0 { ((score - self.low) / self.width).max(0.0) } else if score < self.low { 0.0 } else { 1.0 }
+        if self.width > 0.0 {
+            ((score - self.low) / self.width).max(0.0)
+        } else if score < self.low {
+            0.0
+        } else {
+            1.0
+        }
     }
 }
 
@@ -89,14 +95,19 @@ mod tests {
             Ranking { leg: Leg::Vector, weight, scored: vector },
             Ranking { leg: Leg::Keyword, weight: 1.0 - weight, scored: keyword },
         ];
-        let mut all: Vec<_> = fuse(method, &rankings, 100).into_iter().map(|hit| (hit.key, hit.score)).collect();
+        let mut all: Vec<_> =
+            fuse(method, &rankings, 100).into_iter().map(|hit| (hit.key, hit.score)).collect();
         all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         all
     }
 
     #[test]
     fn min_max_scales_each_leg_and_counts_missing_as_nothing() {
-        let all = fused(Fusion::MinMax { vector_weight: 0.5 }, &[(1, 0.9), (2, 0.7), (3, 0.5)], &[(2, 12.0), (4, 2.0)]);
+        let all = fused(
+            Fusion::MinMax { vector_weight: 0.5 },
+            &[(1, 0.9), (2, 0.7), (3, 0.5)],
+            &[(2, 12.0), (4, 2.0)],
+        );
         let expected = [(2, 0.75), (1, 0.5), (3, 0.0), (4, 0.0)];
         for ((key, score), (expected_key, expected_score)) in all.iter().zip(expected) {
             assert_eq!(*key, expected_key);
@@ -136,10 +147,12 @@ mod tests {
         let keyword = [(2u32, 3.0f32), (3, 1.0)];
         let a = Ranking { leg: Leg::Vector, weight: 0.5, scored: &vector };
         let b = Ranking { leg: Leg::Keyword, weight: 0.5, scored: &keyword };
-        let one: HashMap<_, _> = fuse(Fusion::default(), &[a, b], 100).into_iter().map(|hit| (hit.key, hit.score)).collect();
+        let one: HashMap<_, _> =
+            fuse(Fusion::default(), &[a, b], 100).into_iter().map(|hit| (hit.key, hit.score)).collect();
         let a = Ranking { leg: Leg::Vector, weight: 0.5, scored: &vector };
         let b = Ranking { leg: Leg::Keyword, weight: 0.5, scored: &keyword };
-        let two: HashMap<_, _> = fuse(Fusion::default(), &[b, a], 100).into_iter().map(|hit| (hit.key, hit.score)).collect();
+        let two: HashMap<_, _> =
+            fuse(Fusion::default(), &[b, a], 100).into_iter().map(|hit| (hit.key, hit.score)).collect();
         assert_eq!(one, two);
     }
 }

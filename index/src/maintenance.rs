@@ -27,7 +27,14 @@ pub(crate) enum Task {
 /// The background threads.
 #[derive(Debug)]
 pub(crate) struct Maintenance {
-    workers: Mutex<Vec<(Task, SyncSender<Weak<Collection>>, JoinHandle<()>)>>,
+    workers: Mutex<Vec<Worker>>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    task: Task,
+    requests: SyncSender<Weak<Collection>>,
+    thread: JoinHandle<()>,
 }
 
 impl Maintenance {
@@ -35,10 +42,11 @@ impl Maintenance {
     pub(crate) fn start() -> std::io::Result<Self> {
         let mut workers = Vec::new();
         for (task, name) in [(Task::Seal, "seal"), (Task::Compact, "compact"), (Task::Feed, "feed")] {
-            let (sender, receiver) = sync_channel(QUEUE);
-            let thread =
-                std::thread::Builder::new().name(format!("ragstone-{name}")).spawn(move || work(task, &receiver))?;
-            workers.push((task, sender, thread));
+            let (requests, receiver) = sync_channel(QUEUE);
+            let thread = std::thread::Builder::new()
+                .name(format!("ragstone-{name}"))
+                .spawn(move || work(task, &receiver))?;
+            workers.push(Worker { task, requests, thread });
         }
         Ok(Self { workers: Mutex::new(workers) })
     }
@@ -46,17 +54,17 @@ impl Maintenance {
     /// Asks for a look at a collection.
     pub(crate) fn request(&self, task: Task, collection: Weak<Collection>) {
         let workers = self.workers.lock();
-        if let Some((_, sender, _)) = workers.iter().find(|worker| worker.0 == task) {
+        if let Some(worker) = workers.iter().find(|worker| worker.task == task) {
             // A full queue holds enough requests already; a closed one means that the store closes.
-            let _ = sender.try_send(collection);
+            let _ = worker.requests.try_send(collection);
         }
     }
 
     /// Stops the threads behind what they are doing, and waits for them.
     pub(crate) fn stop(&self) {
         let workers = std::mem::take(&mut *self.workers.lock());
-        for (task, sender, thread) in workers {
-            drop(sender);
+        for Worker { task, requests, thread } in workers {
+            drop(requests);
             if thread.join().is_err() {
                 tracing::error!(?task, "a background thread ended with a panic");
             }

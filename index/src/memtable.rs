@@ -64,8 +64,11 @@ struct Lookup {
 impl Memtable {
     /// An empty one.
     pub(crate) fn new(schema: &CollectionSchema) -> Self {
-        let vectors =
-            schema.vectors.iter().map(|space| LiveVectors::new(space.distance, space.dimension as usize)).collect();
+        let vectors = schema
+            .vectors
+            .iter()
+            .map(|space| LiveVectors::new(space.distance, space.dimension as usize))
+            .collect();
         Self {
             batches: RwLock::default(),
             lookup: RwLock::default(),

@@ -28,7 +28,10 @@ impl Plan {
     pub fn new(request: &SearchRequest, schema: &CollectionSchema) -> Result<Self> {
         let wanted = request.limit.saturating_add(request.offset);
         if request.limit == 0 || wanted > MAX_LIMIT {
-            return Err(Error::invalid("limit", format!("limit and offset are {wanted} together, expected 1 to {MAX_LIMIT}")));
+            return Err(Error::invalid(
+                "limit",
+                format!("limit and offset are {wanted} together, expected 1 to {MAX_LIMIT}"),
+            ));
         }
         if request.score_threshold.is_some_and(f32::is_nan) {
             return Err(Error::invalid("score_threshold", "not a number"));
@@ -69,13 +72,18 @@ impl Plan {
 
     /// A line a step, for people.
     pub fn describe(&self) -> Vec<String> {
-        let legs = self.legs.iter().map(|(leg, weight)| format!("{} leg, weight {weight}, {} candidates", leg.name(), self.candidates));
+        let legs = self.legs.iter().map(|(leg, weight)| {
+            format!("{} leg, weight {weight}, {} candidates", leg.name(), self.candidates)
+        });
         let fusion = self.fusion.map(|fusion| match fusion {
             Fusion::MinMax { .. } => "fusion: weighted mean of scores scaled to 0..1".to_owned(),
             Fusion::Rrf { k, .. } => format!("fusion: reciprocal ranks, k {k}"),
         });
         let collapse = self.max_per_document.map(|most| format!("at most {most} of a document"));
-        legs.chain(fusion).chain(collapse).chain([format!("offset {}, limit {}", self.offset, self.limit)]).collect()
+        legs.chain(fusion)
+            .chain(collapse)
+            .chain([format!("offset {}, limit {}", self.offset, self.limit)])
+            .collect()
     }
 }
 
@@ -104,8 +112,14 @@ mod tests {
     use crate::search::{KeywordLeg, Select, VectorLeg};
 
     fn schema() -> CollectionSchema {
-        let space = VectorSpace { name: "text".into(), dimension: 2, distance: Distance::Cosine, embedder: None };
-        CollectionSchema { vectors: vec![space], payload: vec![], dynamic_payload: true, description: String::new() }
+        let space =
+            VectorSpace { name: "text".into(), dimension: 2, distance: Distance::Cosine, embedder: None };
+        CollectionSchema {
+            vectors: vec![space],
+            payload: vec![],
+            dynamic_payload: true,
+            description: String::new(),
+        }
     }
 
     fn request() -> SearchRequest {
@@ -144,12 +158,19 @@ mod tests {
 
     #[test]
     fn wrong_requests_name_their_field() {
-        let field = |request: SearchRequest| Plan::new(&request, &schema()).unwrap_err().field().map(str::to_owned);
+        let field =
+            |request: SearchRequest| Plan::new(&request, &schema()).unwrap_err().field().map(str::to_owned);
         assert_eq!(field(SearchRequest { limit: 0, ..request() }).as_deref(), Some("limit"));
         assert_eq!(field(SearchRequest { offset: 10_000, ..request() }).as_deref(), Some("limit"));
-        assert_eq!(field(SearchRequest { vector: None, keyword: None, ..request() }).as_deref(), Some("text"));
+        assert_eq!(
+            field(SearchRequest { vector: None, keyword: None, ..request() }).as_deref(),
+            Some("text")
+        );
         let fusion = Fusion::MinMax { vector_weight: f32::NAN };
-        assert_eq!(field(SearchRequest { fusion, ..request() }).as_deref(), Some("fusion.min_max.vector_weight"));
+        assert_eq!(
+            field(SearchRequest { fusion, ..request() }).as_deref(),
+            Some("fusion.min_max.vector_weight")
+        );
         let leg = VectorLeg { using: "other".into(), vector: vec![], ef: None, exact: false };
         assert_eq!(field(SearchRequest { vector: Some(leg), ..request() }).as_deref(), Some("using"));
     }

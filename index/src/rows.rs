@@ -1,6 +1,9 @@
 //! Typed access to the columns of a canonical batch: every column of [`crate::batch::arrow_schema`], in its order.
 
-use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, ListArray, RecordBatch, StringArray, UInt32Array, UInt64Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, FixedSizeListArray, ListArray, RecordBatch, StringArray, UInt32Array,
+    UInt64Array,
+};
 use arrow::datatypes::{Float32Type, UInt32Type, UInt64Type};
 
 use crate::batch;
@@ -29,7 +32,9 @@ impl Rows {
     /// knows which.
     pub(crate) fn new(batch: &RecordBatch) -> Result<Self> {
         let column = |name: &str| {
-            batch.column_by_name(name).ok_or_else(|| Error::Internal(format!("no column \"{name}\" in a batch of rows")))
+            batch
+                .column_by_name(name)
+                .ok_or_else(|| Error::Internal(format!("no column \"{name}\" in a batch of rows")))
         };
         let string = |name: &str| -> Result<StringArray> {
             column(name)?.as_string_opt::<i32>().cloned().ok_or_else(|| wrong_type(name))
@@ -157,7 +162,8 @@ impl VectorRows {
     pub(crate) fn new(column: &ArrayRef, name: &str) -> Result<Self> {
         let list = column.as_fixed_size_list_opt().cloned().ok_or_else(|| wrong_type(name))?;
         let dimension = usize::try_from(list.value_length()).unwrap_or(0);
-        let values = list.values().as_primitive_opt::<Float32Type>().cloned().ok_or_else(|| wrong_type(name))?;
+        let values =
+            list.values().as_primitive_opt::<Float32Type>().cloned().ok_or_else(|| wrong_type(name))?;
         Ok(Self { list, values, dimension })
     }
 

@@ -93,12 +93,19 @@ impl Store {
         for name in directory.list_dirs(COLLECTIONS)? {
             let folder = format!("{COLLECTIONS}/{name}");
             if !directory.exists(&format!("{folder}/{MANIFEST_FILE}"))? {
-                tracing::warn!(collection = name, "a folder without a manifest is left of a creation or deletion: deleted");
+                tracing::warn!(
+                    collection = name,
+                    "a folder without a manifest is left of a creation or deletion: deleted"
+                );
                 directory.delete_dir(&folder)?;
                 continue;
             }
-            let collection =
-                Collection::open(&name, sub(&directory, &folder)?, options.clone(), Arc::clone(&maintenance))?;
+            let collection = Collection::open(
+                &name,
+                sub(&directory, &folder)?,
+                options.clone(),
+                Arc::clone(&maintenance),
+            )?;
             collections.insert(name, collection);
         }
         Ok(Self { directory, options, collections: RwLock::new(collections), maintenance, _lock: lock })
@@ -118,7 +125,8 @@ impl Store {
         let folder = format!("{COLLECTIONS}/{name}");
         let directory = sub(&self.directory, &folder)?;
         Collection::create(&*directory, &schema)?;
-        let collection = Collection::open(name, directory, self.options.clone(), Arc::clone(&self.maintenance))?;
+        let collection =
+            Collection::open(name, directory, self.options.clone(), Arc::clone(&self.maintenance))?;
         collections.insert(name.to_owned(), Arc::clone(&collection));
         Ok(collection)
     }
@@ -173,10 +181,15 @@ fn check_version(directory: &dyn Directory) -> Result<()> {
     if directory.exists(STORE)? {
         let content = directory.read(STORE)?;
         let StoreFile::V1 {} = serde_json::from_slice(&content).map_err(|error| {
-            Error::corrupt(directory.full_path(STORE), 0, format!("not a data directory of this version: {error}"))
+            Error::corrupt(
+                directory.full_path(STORE),
+                0,
+                format!("not a data directory of this version: {error}"),
+            )
         })?;
         return Ok(());
     }
-    let content = serde_json::to_vec(&StoreFile::V1 {}).map_err(|error| Error::Internal(error.to_string()))?;
+    let content =
+        serde_json::to_vec(&StoreFile::V1 {}).map_err(|error| Error::Internal(error.to_string()))?;
     directory.write_atomic(STORE, &content)
 }

@@ -8,7 +8,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, FixedSizeListArray, Float32Array, RecordBatch, StringArray, new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, FixedSizeListArray, Float32Array, RecordBatch, StringArray,
+    new_null_array,
 };
 use arrow::buffer::NullBuffer;
 use arrow::compute::{CastOptions, cast_with_options, filter_record_batch};
@@ -51,7 +52,8 @@ pub(crate) struct Checks<'a> {
 /// Checks a batch and brings it into canonical form.
 pub(crate) fn validate(input: &RecordBatch, checks: &Checks<'_>) -> Result<(ValidBatch, Vec<RowError>)> {
     check_size(input)?;
-    let mut errors = RowErrors { change: checks.change, list: Vec::new(), bad: vec![false; input.num_rows()] };
+    let mut errors =
+        RowErrors { change: checks.change, list: Vec::new(), bad: vec![false; input.num_rows()] };
     let mut columns = canonical_columns(input, checks, &mut errors)?;
     if let Some(document_id) = checks.document_id {
         set_document(&mut columns, document_id, input.num_rows());
@@ -117,8 +119,11 @@ fn check_size(input: &RecordBatch) -> Result<()> {
             limit: batch::MAX_BATCH_ROWS as u64,
         });
     }
-    let bytes: usize =
-        input.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(usize::MAX / 64)).sum();
+    let bytes: usize = input
+        .columns()
+        .iter()
+        .map(|column| column.to_data().get_slice_memory_size().unwrap_or(usize::MAX / 64))
+        .sum();
     if bytes > batch::MAX_BATCH_BYTES {
         return Err(Error::LimitExceeded {
             what: "bytes of a batch",
@@ -129,7 +134,11 @@ fn check_size(input: &RecordBatch) -> Result<()> {
     Ok(())
 }
 
-fn canonical_columns(input: &RecordBatch, checks: &Checks<'_>, errors: &mut RowErrors) -> Result<Vec<ArrayRef>> {
+fn canonical_columns(
+    input: &RecordBatch,
+    checks: &Checks<'_>,
+    errors: &mut RowErrors,
+) -> Result<Vec<ArrayRef>> {
     let schema = batch::arrow_schema(checks.schema);
     for (i, field) in input.schema().fields().iter().enumerate() {
         if schema.field_with_name(field.name()).is_err() {
@@ -146,7 +155,9 @@ fn canonical_columns(input: &RecordBatch, checks: &Checks<'_>, errors: &mut RowE
     let mut columns = Vec::with_capacity(schema.fields().len());
     for field in schema.fields() {
         let column = match input.column_by_name(field.name()) {
-            None if field.name() == batch::ID => return Err(Error::invalid(batch::ID, "the column is missing")),
+            None if field.name() == batch::ID => {
+                return Err(Error::invalid(batch::ID, "the column is missing"));
+            }
             None => new_null_array(field.data_type(), input.num_rows()),
             Some(column) => match field.name().strip_prefix(batch::VECTOR_PREFIX) {
                 Some(name) => {
@@ -168,7 +179,8 @@ fn cast(column: &ArrayRef, field: &Field) -> Result<ArrayRef> {
         return Ok(Arc::clone(column));
     }
     let options = CastOptions { safe: false, ..CastOptions::default() };
-    let text_like = |kind: &DataType| matches!(kind, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    let text_like =
+        |kind: &DataType| matches!(kind, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
     let number_like = |kind: &DataType| kind.is_integer();
     let list_like = |kind: &DataType| matches!(kind, DataType::List(_) | DataType::LargeList(_));
     let (from, to) = (column.data_type(), field.data_type());
@@ -208,10 +220,15 @@ fn canonical_vectors(
     }
     let column = match item.data_type() {
         DataType::Float32 => Arc::clone(column),
-        DataType::Float16 | DataType::Float64 => cast_with_options(column, field.data_type(), &CastOptions::default())
-            .map_err(|error| Error::invalid(field.name(), error.to_string()))?,
+        DataType::Float16 | DataType::Float64 => {
+            cast_with_options(column, field.data_type(), &CastOptions::default())
+                .map_err(|error| Error::invalid(field.name(), error.to_string()))?
+        }
         other => {
-            return Err(Error::invalid(field.name(), format!("components of type {other}, expected Float32")));
+            return Err(Error::invalid(
+                field.name(),
+                format!("components of type {other}, expected Float32"),
+            ));
         }
     };
     let defect = || Error::Internal(format!("column {} lost its type", field.name()));
@@ -264,9 +281,9 @@ fn record_batch(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Resu
     }
     // Null ids are reported row by row; until those rows are left out the column holds empty strings.
     let strings = ids.as_string_opt::<i32>().ok_or_else(|| Error::Internal("ids lost their type".into()))?;
-    let filled = StringArray::from_iter_values((0..rows).map(|row| {
-        if strings.is_null(row) { "" } else { strings.value(row) }
-    }));
+    let filled = StringArray::from_iter_values(
+        (0..rows).map(|row| if strings.is_null(row) { "" } else { strings.value(row) }),
+    );
     let mut columns = columns;
     if let Some(first) = columns.first_mut() {
         *first = Arc::new(filled);
@@ -281,10 +298,12 @@ fn id_of(input: &RecordBatch, row: usize) -> String {
 
 /// Ids: bounds, and of a repeated id only the last row counts, as if the rows had come one by one.
 fn check_ids(input: &RecordBatch, canonical: &RecordBatch, errors: &mut RowErrors) {
-    let Some(ids) = canonical.column_by_name(batch::ID).and_then(|column| column.as_string_opt::<i32>()) else {
+    let Some(ids) = canonical.column_by_name(batch::ID).and_then(|column| column.as_string_opt::<i32>())
+    else {
         return;
     };
-    let documents = canonical.column_by_name(batch::DOCUMENT_ID).and_then(|column| column.as_string_opt::<i32>());
+    let documents =
+        canonical.column_by_name(batch::DOCUMENT_ID).and_then(|column| column.as_string_opt::<i32>());
     let mut last: HashMap<&str, usize> = HashMap::with_capacity(input.num_rows());
     for row in 0..ids.len() {
         let id = ids.value(row);
@@ -296,7 +315,11 @@ fn check_ids(input: &RecordBatch, canonical: &RecordBatch, errors: &mut RowError
         if let Some(document) = documents.filter(|ids| ids.is_valid(row)).map(|ids| ids.value(row))
             && document.len() > batch::MAX_DOCUMENT_ID_BYTES
         {
-            let message = format!("an id of {} bytes, expected at most {}", document.len(), batch::MAX_DOCUMENT_ID_BYTES);
+            let message = format!(
+                "an id of {} bytes, expected at most {}",
+                document.len(),
+                batch::MAX_DOCUMENT_ID_BYTES
+            );
             errors.push(row, id, batch::DOCUMENT_ID, message);
             continue;
         }
@@ -342,14 +365,18 @@ fn type_payloads(
         let skip = errors.bad.get(row).copied().unwrap_or(true);
         let result = match rows.payload(row) {
             Some(json) if !skip && !json.is_empty() => parse_object(json).and_then(|payload| {
-                typer.typed(&payload).map_err(|error| (format!("{}.{}", batch::PAYLOAD, error.field), error.message))
+                typer
+                    .typed(&payload)
+                    .map_err(|error| (format!("{}.{}", batch::PAYLOAD, error.field), error.message))
             }),
             _ => Ok(TypedRow::default()),
         };
         // A field that one row brought is known to the next, with the type of its first value.
         let result = result.and_then(|mut row| {
             let fields = std::mem::take(&mut row.new_fields);
-            typer.extend(&fields).map_err(|error| (format!("{}.{}", batch::PAYLOAD, error.field), error.message))?;
+            typer
+                .extend(&fields)
+                .map_err(|error| (format!("{}.{}", batch::PAYLOAD, error.field), error.message))?;
             new_fields.extend(fields);
             Ok(row)
         });
@@ -362,7 +389,8 @@ fn type_payloads(
 }
 
 fn parse_object(json: &str) -> Result<serde_json::Map<String, serde_json::Value>, (String, String)> {
-    serde_json::from_str(json).map_err(|error| (batch::PAYLOAD.to_owned(), format!("not a JSON object: {error}")))
+    serde_json::from_str(json)
+        .map_err(|error| (batch::PAYLOAD.to_owned(), format!("not a JSON object: {error}")))
 }
 
 fn arrow_defect(error: arrow::error::ArrowError) -> Error {

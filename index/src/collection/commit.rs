@@ -32,6 +32,7 @@ pub(crate) struct Pending {
 
 /// A checked change; batches are encoded already, outside the lock.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a few of them live, for the time of one write")]
 enum Checked {
     Upsert(ValidBatch, Vec<u8>),
     PutDocument(DocumentRecord, Option<(ValidBatch, Vec<u8>)>),
@@ -55,7 +56,8 @@ impl Pending {
     /// Checks a request against a schema.
     pub(crate) fn check(request: WriteRequest, schema: Arc<CollectionSchema>) -> Result<Self> {
         limit("changes of a write", request.changes.len(), MAX_CHANGES)?;
-        let mut pending = Self { changes: Vec::with_capacity(request.changes.len()), rejected: Vec::new(), schema };
+        let mut pending =
+            Self { changes: Vec::with_capacity(request.changes.len()), rejected: Vec::new(), schema };
         for (index, change) in request.changes.into_iter().enumerate() {
             let checked = pending.check_change(index, change, request.skip_bad_rows)?;
             pending.changes.extend(checked);
@@ -83,9 +85,14 @@ impl Pending {
                 let checks = Checks { schema: &self.schema, change: index, skip_bad_rows, document_id: None };
                 let (valid, rejected) = validate(&rows, &checks)?;
                 self.rejected.extend(rejected);
-                (valid.batch.num_rows() > 0).then(|| with_encoding(valid)).transpose()?.map(|(a, b)| Checked::Upsert(a, b))
+                (valid.batch.num_rows() > 0)
+                    .then(|| with_encoding(valid))
+                    .transpose()?
+                    .map(|(a, b)| Checked::Upsert(a, b))
             }
-            Change::PutDocument { document, points } => Some(self.check_document(index, document, points, skip_bad_rows)?),
+            Change::PutDocument { document, points } => {
+                Some(self.check_document(index, document, points, skip_bad_rows)?)
+            }
             Change::DeletePoints(ids) => {
                 limit("ids of a delete", ids.len(), MAX_DELETE_IDS)?;
                 (!ids.is_empty()).then_some(Checked::DeletePoints(ids))
@@ -113,7 +120,11 @@ impl Pending {
         if document.id.is_empty() || document.id.len() > batch::MAX_DOCUMENT_ID_BYTES {
             return Err(Error::invalid(
                 "document.id",
-                format!("an id of {} bytes, expected 1 to {}", document.id.len(), batch::MAX_DOCUMENT_ID_BYTES),
+                format!(
+                    "an id of {} bytes, expected 1 to {}",
+                    document.id.len(),
+                    batch::MAX_DOCUMENT_ID_BYTES
+                ),
             ));
         }
         if document.state != DocumentState::Indexed && points.is_some() {
@@ -122,7 +133,8 @@ impl Pending {
         let Some(points) = points.filter(|points| points.num_rows() > 0) else {
             return Ok(Checked::PutDocument(document, None));
         };
-        let checks = Checks { schema: &self.schema, change: index, skip_bad_rows, document_id: Some(&document.id) };
+        let checks =
+            Checks { schema: &self.schema, change: index, skip_bad_rows, document_id: Some(&document.id) };
         let (valid, rejected) = validate(&points, &checks)?;
         self.rejected.extend(rejected);
         Ok(Checked::PutDocument(document, Some(with_encoding(valid)?)))
@@ -161,7 +173,9 @@ impl Collection {
             }
             let result = append(&mut state, pending, appended.len() as u64);
             match result {
-                Ok(Outcome::Appended(changes, rejected)) => appended.push(Appended { place, changes, rejected }),
+                Ok(Outcome::Appended(changes, rejected)) => {
+                    appended.push(Appended { place, changes, rejected })
+                }
                 Ok(Outcome::Nothing(receipt)) => fill(&mut results, place, Ok(receipt)),
                 Err(error) => fill(&mut results, place, Err(error)),
             }
@@ -243,7 +257,11 @@ fn append(state: &mut State, pending: Pending, waiting: u64) -> Result<Outcome> 
     }
     let schema = resolver.schema.take();
     if resolved.is_empty() && schema.is_none() {
-        return Ok(Outcome::Nothing(WriteReceipt { seq_no: state.tables.seq_no, rejected, ..WriteReceipt::default() }));
+        return Ok(Outcome::Nothing(WriteReceipt {
+            seq_no: state.tables.seq_no,
+            rejected,
+            ..WriteReceipt::default()
+        }));
     }
     let mut logged: Vec<Logged<&[u8]>> = Vec::with_capacity(resolved.len() + 1);
     logged.extend(schema.as_deref().map(|schema| Logged::Schema(schema.clone())));
@@ -258,7 +276,8 @@ fn append(state: &mut State, pending: Pending, waiting: u64) -> Result<Outcome> 
         return Err(Error::LogFailed(error.to_string()));
     }
     state.log_bytes += payload.len() as u64;
-    let changes = schema.map(Resolved::Schema).into_iter().chain(resolved.into_iter().map(|(change, _)| change));
+    let changes =
+        schema.map(Resolved::Schema).into_iter().chain(resolved.into_iter().map(|(change, _)| change));
     Ok(Outcome::Appended(changes.collect(), rejected))
 }
 
@@ -266,7 +285,9 @@ fn logged_of<'a>(change: &Resolved, bytes: Option<&'a [u8]>) -> Logged<&'a [u8]>
     match change {
         Resolved::Schema(schema) => Logged::Schema((**schema).clone()),
         Resolved::Upsert(_) => Logged::Upsert(bytes.unwrap_or_default()),
-        Resolved::PutDocument { document, .. } => Logged::PutDocument { document: document.clone(), points: bytes },
+        Resolved::PutDocument { document, .. } => {
+            Logged::PutDocument { document: document.clone(), points: bytes }
+        }
         Resolved::DeletePoints(ids) => Logged::DeletePoints(ids.clone()),
         Resolved::DeleteDocuments(ids) => Logged::DeleteDocuments(ids.clone()),
         Resolved::PutLedger { key, value } => Logged::PutLedger { key: key.clone(), value: value.clone() },
@@ -336,7 +357,10 @@ impl Resolver<'_> {
                 Some(known) => {
                     return Err(Error::invalid(
                         "add_payload",
-                        format!("field \"{}\" is of type {:?} and can't become {:?}", field.name, known.field_type, field.field_type),
+                        format!(
+                            "field \"{}\" is of type {:?} and can't become {:?}",
+                            field.name, known.field_type, field.field_type
+                        ),
                     ));
                 }
             }

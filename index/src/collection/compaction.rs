@@ -105,7 +105,8 @@ impl Collection {
             }
             Some(Arc::new(opened?))
         };
-        let inputs: Vec<u64> = inputs.iter().filter_map(|view| view.segment().map(|segment| segment.id)).collect();
+        let inputs: Vec<u64> =
+            inputs.iter().filter_map(|view| view.segment().map(|segment| segment.id)).collect();
         self.install_merged(&inputs, &rows, merged)
     }
 
@@ -158,8 +159,10 @@ impl Collection {
 
 /// Which segments to merge next; none when nothing is due.
 fn choose(candidates: &[Candidate], options: &StoreOptions) -> Vec<u64> {
-    let share = |candidate: &Candidate| (candidate.rows - candidate.live) as f32 / candidate.rows.max(1) as f32;
-    if let Some(holey) = candidates.iter().find(|candidate| share(candidate) > options.compact_deleted_share) {
+    let share =
+        |candidate: &Candidate| (candidate.rows - candidate.live) as f32 / candidate.rows.max(1) as f32;
+    if let Some(holey) = candidates.iter().find(|candidate| share(candidate) > options.compact_deleted_share)
+    {
         return vec![holey.id];
     }
     let fan_in = options.compact_fan_in.max(2);
@@ -173,8 +176,11 @@ fn choose(candidates: &[Candidate], options: &StoreOptions) -> Vec<u64> {
         class
     };
     for wanted in 0..=32 {
-        let same: Vec<u64> =
-            candidates.iter().filter(|candidate| class(candidate) == wanted).map(|candidate| candidate.id).collect();
+        let same: Vec<u64> = candidates
+            .iter()
+            .filter(|candidate| class(candidate) == wanted)
+            .map(|candidate| candidate.id)
+            .collect();
         if same.len() >= fan_in {
             return same;
         }

@@ -24,8 +24,8 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex, RwLock};
 
-use self::commit::{Pending, SchemaChange};
 pub use self::commit::{MAX_CHANGES, MAX_DELETE_IDS};
+use self::commit::{Pending, SchemaChange};
 use self::snapshot::Snapshot;
 use self::state::State;
 use crate::directory::Directory;

@@ -49,7 +49,8 @@ struct Search<'a> {
 impl<'a> Search<'a> {
     fn prepare(snapshot: &'a Snapshot, request: &'a SearchRequest, plan: Plan) -> Result<Self> {
         let filter = snapshot.check(request.filter.as_ref())?;
-        let vector = match (&request.vector, plan.space.and_then(|space| snapshot.schema.vectors.get(space))) {
+        let vector = match (&request.vector, plan.space.and_then(|space| snapshot.schema.vectors.get(space)))
+        {
             (Some(leg), Some(space)) => {
                 Some(PreparedQuery::new(space.distance, space.dimension as usize, &leg.vector)?)
             }
@@ -57,8 +58,10 @@ impl<'a> Search<'a> {
         };
         let words = request.keyword.as_ref().map(|leg| KeywordQuery::new(&leg.text));
         let started = Instant::now();
-        let allowed = snapshot.parts.iter().map(|view| view.allowed(filter.as_ref())).collect::<Result<Vec<_>>>()?;
-        let mut search = Self { snapshot, request, plan, vector, words, allowed, steps: vec![], phases: vec![] };
+        let allowed =
+            snapshot.parts.iter().map(|view| view.allowed(filter.as_ref())).collect::<Result<Vec<_>>>()?;
+        let mut search =
+            Self { snapshot, request, plan, vector, words, allowed, steps: vec![], phases: vec![] };
         if request.explain {
             search.steps = search.plan.describe();
             search.explain_filter(filter.as_ref());
@@ -126,7 +129,8 @@ impl<'a> Search<'a> {
     }
 
     fn vector_leg(&mut self, candidates: usize) -> Result<Vec<(Place, f32)>> {
-        let (Some(query), Some(space), Some(leg)) = (&self.vector, self.plan.space, &self.request.vector) else {
+        let (Some(query), Some(space), Some(leg)) = (&self.vector, self.plan.space, &self.request.vector)
+        else {
             return Err(Error::Internal("a vector leg without a vector".into()));
         };
         let params = params_of(leg);
@@ -154,7 +158,9 @@ impl<'a> Search<'a> {
     }
 
     fn keyword_leg(&self, candidates: usize) -> Result<Vec<(Place, f32)>> {
-        let Some(query) = self.words.as_ref().filter(|query| !query.is_empty()) else { return Ok(Vec::new()) };
+        let Some(query) = self.words.as_ref().filter(|query| !query.is_empty()) else {
+            return Ok(Vec::new());
+        };
         let mut stats = CollectionTextStats::default();
         for view in &self.snapshot.parts {
             match &view.part {
@@ -165,8 +171,12 @@ impl<'a> Search<'a> {
         let mut scored = Vec::new();
         for (part, (view, allowed)) in self.snapshot.parts.iter().zip(&self.allowed).enumerate() {
             let found = match &view.part {
-                Part::Segment(segment) => segment.keywords().search(query, &stats, candidates, allowed.as_ref())?,
-                Part::Memtable(table) => table.postings().search(query, &stats, candidates, allowed.as_ref(), view.rows),
+                Part::Segment(segment) => {
+                    segment.keywords().search(query, &stats, candidates, allowed.as_ref())?
+                }
+                Part::Memtable(table) => {
+                    table.postings().search(query, &stats, candidates, allowed.as_ref(), view.rows)
+                }
             };
             scored.extend(found.into_iter().map(|found| ((part, found.row), found.score)));
         }
@@ -177,7 +187,8 @@ impl<'a> Search<'a> {
     /// lies in segments.
     fn sort(&self, fused: &mut [Fused<Place>]) -> Result<()> {
         let raw = |candidate: &Fused<Place>| candidate.legs.iter().map(|leg| leg.raw).sum::<f32>();
-        let by_score = |a: &Fused<Place>, b: &Fused<Place>| b.score.total_cmp(&a.score).then(raw(b).total_cmp(&raw(a)));
+        let by_score =
+            |a: &Fused<Place>, b: &Fused<Place>| b.score.total_cmp(&a.score).then(raw(b).total_cmp(&raw(a)));
         fused.sort_by(by_score);
         for run in fused.chunk_by_mut(|a, b| by_score(a, b).is_eq()) {
             if run.len() > 1 {

@@ -23,7 +23,11 @@ impl Collection {
     /// The points of these ids that exist, in the order asked.
     pub fn get(&self, ids: &[String], select: &Select, min_seq_no: Option<u64>) -> Result<Vec<PointData>> {
         if ids.len() > MAX_GET_IDS {
-            return Err(Error::LimitExceeded { what: "ids", value: ids.len() as u64, limit: MAX_GET_IDS as u64 });
+            return Err(Error::LimitExceeded {
+                what: "ids",
+                value: ids.len() as u64,
+                limit: MAX_GET_IDS as u64,
+            });
         }
         let snapshot = self.snapshot_at(min_seq_no)?;
         let reader = PointReader::new(&snapshot, select)?;
@@ -33,7 +37,10 @@ impl Collection {
     /// A page of points.
     pub fn scroll(&self, request: &ScrollRequest) -> Result<ScrollPage> {
         if request.limit == 0 || request.limit > MAX_LIMIT {
-            return Err(Error::invalid("limit", format!("{} is not between 1 and {MAX_LIMIT}", request.limit)));
+            return Err(Error::invalid(
+                "limit",
+                format!("{} is not between 1 and {MAX_LIMIT}", request.limit),
+            ));
         }
         let snapshot = self.snapshot.load_full();
         let filter = snapshot.check(request.filter.as_ref())?;
@@ -76,7 +83,10 @@ impl Collection {
         found.sort_unstable();
         let more = found.len() > request.limit;
         found.truncate(request.limit);
-        let next = found.last().filter(|_| more).map(|(hash, id, ..)| Cursor { hash: *hash, id: id.clone() }.token());
+        let next = found
+            .last()
+            .filter(|_| more)
+            .map(|(hash, id, ..)| Cursor { hash: *hash, id: id.clone() }.token());
         let points = found.iter().map(|(.., part, row)| reader.read(*part, *row)).collect::<Result<_>>()?;
         Ok(ScrollPage { points, next })
     }
@@ -113,8 +123,10 @@ impl Collection {
     /// Counts and sizes.
     pub fn stats(&self) -> CollectionStats {
         let snapshot = self.snapshot.load_full();
-        let memtables = || snapshot.parts.iter().filter_map(|view| view.memtable().map(|table| (view, table)));
-        let segments: Vec<SegmentStats> = snapshot.parts.iter().filter_map(|view| segment_stats(&snapshot, view)).collect();
+        let memtables =
+            || snapshot.parts.iter().filter_map(|view| view.memtable().map(|table| (view, table)));
+        let segments: Vec<SegmentStats> =
+            snapshot.parts.iter().filter_map(|view| segment_stats(&snapshot, view)).collect();
         let (documents, failed) = {
             let ledger = self.ledger.read();
             (ledger.document_count() as u64, ledger.failed_document_count() as u64)
@@ -140,7 +152,9 @@ impl Collection {
     pub(super) fn snapshot_at(&self, min_seq_no: Option<u64>) -> Result<Arc<Snapshot>> {
         let snapshot = self.snapshot.load_full();
         match min_seq_no {
-            Some(wanted) if wanted > snapshot.seq_no => Err(Error::NotVisible { wanted, visible: snapshot.seq_no }),
+            Some(wanted) if wanted > snapshot.seq_no => {
+                Err(Error::NotVisible { wanted, visible: snapshot.seq_no })
+            }
             _ => Ok(snapshot),
         }
     }
@@ -177,12 +191,14 @@ fn whole_row(snapshot: &Snapshot, view: &PartView, row: u32) -> Result<RecordBat
         let DataType::FixedSizeList(item, length) = batch::vector_type(definition.dimension) else {
             return Err(Error::Internal("a vector column is no list".into()));
         };
-        let list = FixedSizeListArray::try_new(item, length, Arc::new(Float32Array::from(values)), Some(present))
-            .map_err(|error| Error::Internal(error.to_string()))?;
+        let list =
+            FixedSizeListArray::try_new(item, length, Arc::new(Float32Array::from(values)), Some(present))
+                .map_err(|error| Error::Internal(error.to_string()))?;
         debug_assert_eq!(list.len(), 1);
         columns.push(Arc::new(list));
     }
-    RecordBatch::try_new(batch::arrow_schema(&snapshot.schema), columns).map_err(|error| Error::Internal(error.to_string()))
+    RecordBatch::try_new(batch::arrow_schema(&snapshot.schema), columns)
+        .map_err(|error| Error::Internal(error.to_string()))
 }
 
 /// Where a page ended: points are scrolled in the order of (hash of the id, id), which no write changes.
@@ -198,9 +214,11 @@ impl Cursor {
     }
 
     fn parse(token: &str) -> Result<Self> {
-        let parts = token.split_once(':').and_then(|(hash, id)| Some((u64::from_str_radix(hash, 16).ok()?, id)));
-        let (hash, id) =
-            parts.ok_or_else(|| Error::invalid("page", format!("{token:?} is not the next page of an earlier reply")))?;
+        let parts =
+            token.split_once(':').and_then(|(hash, id)| Some((u64::from_str_radix(hash, 16).ok()?, id)));
+        let (hash, id) = parts.ok_or_else(|| {
+            Error::invalid("page", format!("{token:?} is not the next page of an earlier reply"))
+        })?;
         Ok(Self { hash, id: id.to_owned() })
     }
 
@@ -231,8 +249,11 @@ impl<'a> PointReader<'a> {
 
     /// The point of a row.
     pub(super) fn read(&self, part: usize, row: u32) -> Result<PointData> {
-        let view =
-            self.snapshot.parts.get(part).ok_or_else(|| Error::Internal(format!("part {part} is not there")))?;
+        let view = self
+            .snapshot
+            .parts
+            .get(part)
+            .ok_or_else(|| Error::Internal(format!("part {part} is not there")))?;
         let found = view.row(row)?;
         let (rows, at) = found.get();
         let vector = |space: &usize| {
@@ -274,7 +295,9 @@ mod tests {
     fn a_cursor_survives_its_token_and_nonsense_is_refused() {
         let cursor = Cursor { hash: 0xab, id: "a:b".into() };
         assert_eq!(Cursor::parse(&cursor.token()).unwrap(), cursor);
-        assert!(cursor.is_before(0xab, "a:c") && cursor.is_before(0xac, "") && !cursor.is_before(0xab, "a:b"));
+        assert!(
+            cursor.is_before(0xab, "a:c") && cursor.is_before(0xac, "") && !cursor.is_before(0xab, "a:b")
+        );
         for nonsense in ["", "zz:a", "12"] {
             assert!(Cursor::parse(nonsense).is_err(), "{nonsense}");
         }

@@ -49,7 +49,8 @@ pub(crate) enum Logged<B> {
 
 /// Encodes a batch as an Arrow IPC stream.
 pub(crate) fn encode_batch(batch: &RecordBatch) -> Result<Vec<u8>> {
-    let arrow = |error: arrow::error::ArrowError| Error::Internal(format!("a batch could not be encoded: {error}"));
+    let arrow =
+        |error: arrow::error::ArrowError| Error::Internal(format!("a batch could not be encoded: {error}"));
     let mut writer = StreamWriter::try_new(Vec::new(), &batch.schema()).map_err(arrow)?;
     writer.write(batch).map_err(arrow)?;
     writer.into_inner().map_err(arrow)
@@ -158,13 +159,20 @@ mod tests {
         ])
         .unwrap();
         let decoded = decode(&payload).unwrap();
-        let [Logged::Upsert(first), Logged::DeletePoints(ids), Logged::Upsert(second), Logged::PutLedger { key, value }] =
-            decoded.as_slice()
+        let [
+            Logged::Upsert(first),
+            Logged::DeletePoints(ids),
+            Logged::Upsert(second),
+            Logged::PutLedger { key, value },
+        ] = decoded.as_slice()
         else {
             panic!("{decoded:?}");
         };
         assert_eq!((first, second), (&one, &two));
-        assert_eq!((ids.as_slice(), key.as_str(), value.as_slice()), (&["x".to_owned()][..], "k", &[0, 255][..]));
+        assert_eq!(
+            (ids.as_slice(), key.as_str(), value.as_slice()),
+            (&["x".to_owned()][..], "k", &[0, 255][..])
+        );
     }
 
     #[test]

@@ -10,11 +10,11 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, RwLock};
 use rayon::prelude::*;
 
-use crate::collection::seal::TOMBSTONES;
-use crate::collection::{Collection, MAX_GROUP_BYTES, MAX_GROUP_WRITES};
 use crate::collection::record::{Logged, decode};
+use crate::collection::seal::TOMBSTONES;
 use crate::collection::snapshot::PartView;
 use crate::collection::state::{Resolved, State, Tables};
+use crate::collection::{Collection, MAX_GROUP_BYTES, MAX_GROUP_WRITES};
 use crate::directory::Directory;
 use crate::error::{Error, Result};
 use crate::ledger::{LEDGER_FOLDER, Ledger};
@@ -56,8 +56,9 @@ impl Collection {
         let mut log_bytes = 0;
         log.replay(applied + 1, &mut |seq, payload: Bytes| {
             log_bytes += payload.len() as u64;
-            replay(&mut tables, &mut ledger, seq, &payload)
-                .map_err(|message| Error::corrupt(directory.full_path(LOG_FOLDER), 0, format!("write {seq}: {message}")))
+            replay(&mut tables, &mut ledger, seq, &payload).map_err(|message| {
+                Error::corrupt(directory.full_path(LOG_FOLDER), 0, format!("write {seq}: {message}"))
+            })
         })?;
         let state = State {
             log: Box::new(log),

@@ -17,9 +17,9 @@ use crate::ledger::checkpoint;
 use crate::maintenance::Task;
 use crate::manifest::{ManifestV1, SegmentEntry};
 use crate::memtable::Memtable;
-use crate::tombstones::write_tombstones;
 use crate::schema::CollectionSchema;
 use crate::segment::{LiveRows, Part, Segment, SegmentPlan, open_segment, segment_dir, write_segment};
+use crate::tombstones::write_tombstones;
 
 /// Folder of the tombstones.
 pub(super) const TOMBSTONES: &str = "tombstones";
@@ -111,11 +111,17 @@ impl Collection {
     }
 
     /// Puts the segment in the place of its memtable: manifest first, then memory.
-    fn install_sealed(&self, memtable: &Arc<Memtable>, rows: &LiveRows, segment: Option<Arc<Segment>>) -> Result<()> {
+    fn install_sealed(
+        &self,
+        memtable: &Arc<Memtable>,
+        rows: &LiveRows,
+        segment: Option<Arc<Segment>>,
+    ) -> Result<()> {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let view = view_of(state, memtable)?.clone();
-        let frozen = state.frozen.front().ok_or_else(|| Error::Internal("no memtable waits to be sealed".into()))?;
+        let frozen =
+            state.frozen.front().ok_or_else(|| Error::Internal("no memtable waits to be sealed".into()))?;
         let (first_seq, last_seq) = (frozen.first_seq, frozen.last_seq);
         let mut parts = state.tables.parts.clone();
         let place = parts.iter().position(|part| part.is_memtable(memtable));
@@ -168,7 +174,8 @@ impl Collection {
         let mut obsolete = Vec::new();
         for view in parts {
             let Some(segment) = view.segment() else { continue };
-            let unchanged = state.persisted.get(&segment.id).is_some_and(|known| Arc::ptr_eq(known, &view.deleted));
+            let unchanged =
+                state.persisted.get(&segment.id).is_some_and(|known| Arc::ptr_eq(known, &view.deleted));
             if !unchanged && !view.deleted.is_empty() {
                 let file = format!("{TOMBSTONES}/{}-{}", segment.id, manifest.take_file_id());
                 self.directory.create_dir(TOMBSTONES)?;
@@ -202,7 +209,11 @@ impl Collection {
 }
 
 /// The manifest's entry of a segment that holds the rows of these writes.
-pub(super) fn entry_of(segment: &Segment, schema: &CollectionSchema, (min_seq, max_seq): (u64, u64)) -> SegmentEntry {
+pub(super) fn entry_of(
+    segment: &Segment,
+    schema: &CollectionSchema,
+    (min_seq, max_seq): (u64, u64),
+) -> SegmentEntry {
     SegmentEntry {
         id: segment.id,
         rows: segment.rows,

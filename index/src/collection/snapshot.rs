@@ -7,9 +7,9 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 
 use crate::error::{Error, Result};
+use crate::filter::Filter;
 use crate::memtable::{MemBatch, Memtable};
 use crate::payload::{CheckedFilter, check_filter};
-use crate::filter::Filter;
 use crate::rows::Rows;
 use crate::schema::CollectionSchema;
 use crate::segment::{Part, Segment};

@@ -70,6 +70,7 @@ pub(crate) struct State {
 
 /// A change that was checked and resolved.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a few of them live, for the time of one write")]
 pub(crate) enum Resolved {
     /// The schema from here on.
     Schema(Arc<CollectionSchema>),
@@ -111,7 +112,8 @@ impl Tables {
                     receipt.upserted += self.put_document(ledger, document, points)?;
                 }
                 Resolved::DeletePoints(ids) => {
-                    receipt.deleted_points += ids.iter().map(|id| u64::from(self.delete_point(id))).sum::<u64>();
+                    receipt.deleted_points +=
+                        ids.iter().map(|id| u64::from(self.delete_point(id))).sum::<u64>();
                 }
                 Resolved::DeleteDocuments(ids) => {
                     for id in ids {

@@ -48,7 +48,8 @@ struct Point {
 
 fn point(rng: &mut StdRng, id: String, document: Option<String>) -> Point {
     let words = ["amber", "basalt", "cedar", "delta", "ember", "fjord", "garnet", "harbor"];
-    let text = (0..rng.random_range(3..9)).map(|_| words[rng.random_range(0..words.len())]).collect::<Vec<_>>();
+    let text =
+        (0..rng.random_range(3..9)).map(|_| words[rng.random_range(0..words.len())]).collect::<Vec<_>>();
     let mut vector = || (0..DIMENSION).map(|_| rng.random_range(-1.0f32..1.0)).collect::<Vec<_>>();
     let (vector, image) = (vector(), vector());
     Point { id, vector, image, text: text.join(" "), year: rng.random_range(1990..2030), document }
@@ -163,7 +164,8 @@ fn check_against(model: &BTreeMap<String, Point>, collection: &Collection, rng: 
         assert_eq!(got.text, wanted.text);
         assert_eq!(got.payload.as_ref().unwrap()["year"], wanted.year);
         assert_eq!(got.origin.document_id, wanted.document.clone().unwrap_or_default());
-        let close = got.vectors[0].1.iter().zip(normalized(&wanted.vector)).all(|(a, b)| (a - b).abs() < 1e-5);
+        let close =
+            got.vectors[0].1.iter().zip(normalized(&wanted.vector)).all(|(a, b)| (a - b).abs() < 1e-5);
         assert!(close && got.vectors[1].1 == wanted.image, "{}", got.id);
     }
     let year = rng.random_range(1990..2030);
@@ -186,7 +188,9 @@ fn check_against(model: &BTreeMap<String, Point>, collection: &Collection, rng: 
     let mut expected: Vec<(f32, &str)> = model
         .values()
         .filter(|point| point.year >= year)
-        .map(|point| (normalized(&point.vector).iter().zip(&unit).map(|(a, b)| a * b).sum::<f32>(), point.id.as_str()))
+        .map(|point| {
+            (normalized(&point.vector).iter().zip(&unit).map(|(a, b)| a * b).sum::<f32>(), point.id.as_str())
+        })
         .collect();
     expected.sort_by(|a, b| b.0.total_cmp(&a.0));
     assert_eq!(hits.len(), expected.len().min(10));
@@ -203,7 +207,8 @@ fn check_against(model: &BTreeMap<String, Point>, collection: &Collection, rng: 
 /// Seeded random operations against a map. `RAGSTONE_MODEL_SEED` and `RAGSTONE_MODEL_STEPS` make it another or a longer run.
 #[test]
 fn random_operations_agree_with_a_map() {
-    let number = |name: &str, default: u64| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default);
+    let number =
+        |name: &str, default: u64| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default);
     let seed = number("RAGSTONE_MODEL_SEED", 7);
     let steps = number("RAGSTONE_MODEL_STEPS", 400);
     println!("seed {seed}, {steps} steps");
@@ -303,7 +308,10 @@ fn a_power_cut_keeps_what_was_acknowledged_and_shows_no_half_writes() {
         for (document, chunks) in &acknowledged {
             let found = collection.document_points(document).unwrap().num_rows();
             let others = maybe.get(document).cloned().unwrap_or_default();
-            assert!(found == *chunks || others.contains(&found), "seed {seed}: {document} has {found} of {chunks}");
+            assert!(
+                found == *chunks || others.contains(&found),
+                "seed {seed}: {document} has {found} of {chunks}"
+            );
             let recorded = collection.document(document).unwrap().chunks as usize;
             assert_eq!(recorded, found, "seed {seed}: {document}");
         }
@@ -348,11 +356,16 @@ fn unknown_columns_and_wrong_dimensions_name_what_is_expected() {
     let (_store, collection) = open(&memory(), StoreOptions::default());
     let write = |columns: Vec<(&str, ArrayRef)>| {
         let batch = RecordBatch::try_from_iter(columns).unwrap();
-        collection.write(WriteRequest { changes: vec![Change::UpsertPoints(batch)], skip_bad_rows: true }).unwrap_err()
+        collection
+            .write(WriteRequest { changes: vec![Change::UpsertPoints(batch)], skip_bad_rows: true })
+            .unwrap_err()
     };
     let id = || -> ArrayRef { Arc::new(StringArray::from(vec!["a"])) };
     let error = write(vec![("id", id()), ("colour", id())]);
-    assert!(error.to_string().starts_with("colour: no column of this name; there are: id, document_id"), "{error}");
+    assert!(
+        error.to_string().starts_with("colour: no column of this name; there are: id, document_id"),
+        "{error}"
+    );
     let DataType::FixedSizeList(item, _) = batch::vector_type(1) else { panic!() };
     let short = FixedSizeListArray::new(item, 3, Arc::new(Float32Array::from(vec![1.0; 3])), None);
     let error = write(vec![("id", id()), ("vector:text", Arc::new(short))]);
@@ -364,7 +377,12 @@ fn unknown_columns_and_wrong_dimensions_name_what_is_expected() {
 fn new_payload_fields_join_the_schema_and_survive() {
     let directory = memory();
     let fields = |collection: &Collection| {
-        collection.schema().payload.iter().map(|field| (field.name.clone(), field.field_type)).collect::<Vec<_>>()
+        collection
+            .schema()
+            .payload
+            .iter()
+            .map(|field| (field.name.clone(), field.field_type))
+            .collect::<Vec<_>>()
     };
     let write = |collection: &Collection, id: &str, payload: &str| {
         let columns: Vec<(&str, ArrayRef)> = vec![
@@ -378,14 +396,19 @@ fn new_payload_fields_join_the_schema_and_survive() {
     write(&collection, "a", r#"{"lang": "en", "size": 2.5}"#).unwrap();
     let known = fields(&collection);
     assert_eq!(known.len(), 3);
-    assert!(known.contains(&("lang".into(), FieldType::Keyword)) && known.contains(&("size".into(), FieldType::Float)));
+    assert!(
+        known.contains(&("lang".into(), FieldType::Keyword))
+            && known.contains(&("size".into(), FieldType::Float))
+    );
     let error = write(&collection, "b", r#"{"size": "large"}"#).unwrap_err();
     assert!(error.to_string().contains("size"), "{error}");
     drop((store, collection));
     let (_store, collection) = open(&directory, StoreOptions::default());
     assert_eq!(fields(&collection), known);
     collection.flush().unwrap();
-    collection.update_schema(SchemaUpdate { dynamic_payload: Some(false), ..SchemaUpdate::default() }).unwrap();
+    collection
+        .update_schema(SchemaUpdate { dynamic_payload: Some(false), ..SchemaUpdate::default() })
+        .unwrap();
     assert!(write(&collection, "c", r#"{"new": 1}"#).unwrap_err().to_string().contains("new"));
 }
 

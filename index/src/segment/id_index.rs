@@ -90,7 +90,9 @@ impl IdIndex {
 
     /// Rows with this hash, in row order.
     pub(crate) fn rows_of(&self, hash: u64) -> impl Iterator<Item = u32> + '_ {
-        (self.lower_bound(hash)..self.len).take_while(move |entry| self.hash(*entry) == hash).map(|entry| self.row(entry))
+        (self.lower_bound(hash)..self.len)
+            .take_while(move |entry| self.hash(*entry) == hash)
+            .map(|entry| self.row(entry))
     }
 }
 
@@ -114,7 +116,10 @@ mod tests {
     fn wrong_lengths_rows_and_order_are_corruption() {
         let body = encode(vec![(1, 0), (2, 1)]);
         for cut in 0..body.len() {
-            assert!(IdIndex::open(Path::new("ids"), &Bytes::copy_from_slice(&body[..cut]), 2).is_err(), "cut {cut}");
+            assert!(
+                IdIndex::open(Path::new("ids"), &Bytes::copy_from_slice(&body[..cut]), 2).is_err(),
+                "cut {cut}"
+            );
         }
         assert!(IdIndex::open(Path::new("ids"), &Bytes::from(body.clone()), 1).is_err());
         let mut swapped = body;

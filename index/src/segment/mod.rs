@@ -60,17 +60,25 @@ pub(crate) struct Segment {
 impl Segment {
     /// The row of a point id.
     pub(crate) fn row_of(&self, id: &str) -> Option<u32> {
-        self.ids.rows_of(hash_id(id)).find(|row| self.locate(*row).is_some_and(|(rows, at)| rows.id(at) == id))
+        self.ids
+            .rows_of(hash_id(id))
+            .find(|row| self.locate(*row).is_some_and(|(rows, at)| rows.id(at) == id))
     }
 
     /// The rows of a document, deleted ones included.
     pub(crate) fn rows_of_document(&self, document_id: &str) -> Vec<u32> {
-        let same = |row: &u32| self.locate(*row).is_some_and(|(rows, at)| rows.document_id(at) == Some(document_id));
+        let same =
+            |row: &u32| self.locate(*row).is_some_and(|(rows, at)| rows.document_id(at) == Some(document_id));
         self.documents.rows_of(hash_id(document_id)).filter(same).collect()
     }
 
     /// At most `limit` pairs of id hash and row from `from` on, in order, of rows that pass.
-    pub(crate) fn ordered(&self, from: (u64, u32), limit: usize, passes: impl Fn(u32) -> bool) -> Vec<(u64, u32)> {
+    pub(crate) fn ordered(
+        &self,
+        from: (u64, u32),
+        limit: usize,
+        passes: impl Fn(u32) -> bool,
+    ) -> Vec<(u64, u32)> {
         (self.ids.lower_bound(from.0)..self.ids.len())
             .map(|entry| (self.ids.hash(entry), self.ids.row(entry)))
             .filter(|entry| *entry >= from && passes(entry.1))

@@ -77,7 +77,12 @@ fn is_damage(error: &Error) -> bool {
     }
 }
 
-fn open_ids(directory: &dyn Directory, files: &SegmentFiles, rows: u32, verify: bool) -> Result<(IdIndex, IdIndex)> {
+fn open_ids(
+    directory: &dyn Directory,
+    files: &SegmentFiles,
+    rows: u32,
+    verify: bool,
+) -> Result<(IdIndex, IdIndex)> {
     let open = |path: String| {
         let body = open_file(directory, &path, IDS, verify)?;
         IdIndex::open(&as_path(&path), &body, rows)
@@ -138,5 +143,7 @@ fn open_keywords(
         let bundle = open_file(directory, &files.keywords(), KEYWORDS, verify)?;
         SegmentKeywords::open(&as_path(&files.keywords()), bundle, schema, count_rows(batches))
     };
-    rebuilt_if_damaged(directory, &[files.keywords()], open, || write_keywords(directory, files, schema, batches))
+    rebuilt_if_damaged(directory, &[files.keywords()], open, || {
+        write_keywords(directory, files, schema, batches)
+    })
 }

@@ -20,21 +20,26 @@ const TRAILER: usize = 10;
 pub(crate) fn read_batches(path: &Path, body: &Bytes) -> Result<Vec<SegmentBatch>> {
     let corrupt = |message: String| Error::corrupt(path, 0, message);
     let buffer = Buffer::from(body.clone());
-    let trailer_start =
-        buffer.len().checked_sub(TRAILER).ok_or_else(|| corrupt("shorter than an Arrow file can be".into()))?;
+    let trailer_start = buffer
+        .len()
+        .checked_sub(TRAILER)
+        .ok_or_else(|| corrupt("shorter than an Arrow file can be".into()))?;
     let trailer: [u8; TRAILER] =
         buffer[trailer_start..].try_into().map_err(|_| corrupt("the Arrow trailer is missing".into()))?;
     let footer_length = read_footer_length(trailer).map_err(|error| corrupt(error.to_string()))?;
-    let footer_start =
-        trailer_start.checked_sub(footer_length).ok_or_else(|| corrupt("the Arrow footer is too long".into()))?;
-    let footer = root_as_footer(&buffer[footer_start..trailer_start]).map_err(|error| corrupt(error.to_string()))?;
+    let footer_start = trailer_start
+        .checked_sub(footer_length)
+        .ok_or_else(|| corrupt("the Arrow footer is too long".into()))?;
+    let footer =
+        root_as_footer(&buffer[footer_start..trailer_start]).map_err(|error| corrupt(error.to_string()))?;
     let schema = footer.schema().ok_or_else(|| corrupt("the Arrow footer has no schema".into()))?;
     let schema = try_fb_to_schema(schema).map_err(|error| corrupt(error.to_string()))?;
     let decoder = FileDecoder::new(Arc::new(schema), footer.version());
     let mut batches = Vec::new();
     let mut base = 0u32;
     for block in footer.recordBatches().iter().flatten() {
-        let (start, length) = block_range(block, buffer.len()).ok_or_else(|| corrupt("a block is out of range".into()))?;
+        let (start, length) =
+            block_range(block, buffer.len()).ok_or_else(|| corrupt("a block is out of range".into()))?;
         let decoded = decoder
             .read_record_batch(block, &buffer.slice_with_length(start, length))
             .map_err(|error| corrupt(error.to_string()))?;

@@ -28,8 +28,12 @@ impl Part {
     /// Hands every batch with the number of its first row to `visit`.
     fn each_batch(&self, visit: &mut dyn FnMut(u32, &RecordBatch) -> Result<()>) -> Result<()> {
         match self {
-            Self::Memtable(table) => table.batches().iter().try_for_each(|batch| visit(batch.base, &batch.batch)),
-            Self::Segment(segment) => segment.batches().iter().try_for_each(|batch| visit(batch.base, &batch.batch)),
+            Self::Memtable(table) => {
+                table.batches().iter().try_for_each(|batch| visit(batch.base, &batch.batch))
+            }
+            Self::Segment(segment) => {
+                segment.batches().iter().try_for_each(|batch| visit(batch.base, &batch.batch))
+            }
         }
     }
 
@@ -40,7 +44,9 @@ impl Part {
                 let vector = table.vectors(space).and_then(|vectors| vectors.vector(row));
                 use_vector(vector.as_deref())
             }
-            Self::Segment(segment) => use_vector(segment.vectors(space).and_then(|vectors| vectors.vector(row))),
+            Self::Segment(segment) => {
+                use_vector(segment.vectors(space).and_then(|vectors| vectors.vector(row)))
+            }
         }
     }
 }
@@ -87,7 +93,9 @@ impl LiveRows {
                 let kept = if count == batch.num_rows() as u64 {
                     batch.clone()
                 } else {
-                    let mask = BooleanArray::from_iter((base..).take(batch.num_rows()).map(|row| Some(live.contains(row))));
+                    let mask = BooleanArray::from_iter(
+                        (base..).take(batch.num_rows()).map(|row| Some(live.contains(row))),
+                    );
                     filter_record_batch(batch, &mask).map_err(|error| Error::Internal(error.to_string()))?
                 };
                 pending.push(kept, visit)
@@ -97,7 +105,11 @@ impl LiveRows {
     }
 
     /// Hands the vector of every row to `visit`, in order.
-    pub(crate) fn each_vector(&self, space: usize, visit: &mut dyn FnMut(Option<&[f32]>) -> Result<()>) -> Result<()> {
+    pub(crate) fn each_vector(
+        &self,
+        space: usize,
+        visit: &mut dyn FnMut(Option<&[f32]>) -> Result<()>,
+    ) -> Result<()> {
         for (part, live) in &self.parts {
             for row in live {
                 part.with_vector(space, row, &mut *visit)?;
@@ -119,7 +131,9 @@ impl Pending {
         use arrow::array::Array as _;
         let bytes: usize =
             batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum();
-        if self.rows > 0 && (self.rows + batch.num_rows() > FILE_BATCH_ROWS || self.bytes + bytes > FILE_BATCH_BYTES) {
+        if self.rows > 0
+            && (self.rows + batch.num_rows() > FILE_BATCH_ROWS || self.bytes + bytes > FILE_BATCH_BYTES)
+        {
             self.flush(visit)?;
         }
         self.rows += batch.num_rows();
@@ -134,7 +148,8 @@ impl Pending {
         match batches.as_slice() {
             [] => Ok(()),
             [first, ..] => {
-                let whole = concat_batches(&first.schema(), &batches).map_err(|error| Error::Internal(error.to_string()))?;
+                let whole = concat_batches(&first.schema(), &batches)
+                    .map_err(|error| Error::Internal(error.to_string()))?;
                 visit(whole)
             }
         }

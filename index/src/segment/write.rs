@@ -82,7 +82,11 @@ fn write_rows(plan: &SegmentPlan<'_>, files: &SegmentFiles) -> Result<()> {
 }
 
 /// Writes both id files.
-pub(super) fn write_ids(directory: &dyn Directory, files: &SegmentFiles, batches: &[SegmentBatch]) -> Result<()> {
+pub(super) fn write_ids(
+    directory: &dyn Directory,
+    files: &SegmentFiles,
+    batches: &[SegmentBatch],
+) -> Result<()> {
     let (mut ids, mut documents) = (Vec::new(), Vec::new());
     for batch in batches {
         for (row, offset) in (batch.base..).zip(0..batch.batch.num_rows()) {
@@ -136,7 +140,8 @@ pub(super) fn write_graph(
     let path = files.vectors(&definition.name);
     let body = open_file(directory, &path, VECTORS, false)?;
     let data = floats(&path, &body)?;
-    let column = VectorColumn { dimension: definition.dimension as usize, data: &data, present: Some(present) };
+    let column =
+        VectorColumn { dimension: definition.dimension as usize, data: &data, present: Some(present) };
     if let Some(index) = build_index(&column, definition.distance, params, cancel)? {
         seal_bytes(directory, &files.graph(&definition.name), GRAPH, &index)?;
     }
@@ -169,8 +174,11 @@ pub(super) fn write_keywords(
             let typed = typed_row(&typer, &batch.rows, row);
             let headings = batch.rows.heading_path(row);
             let headings: Vec<&str> = headings.iter().map(String::as_str).collect();
-            let text =
-                IndexedText { title: batch.rows.title(row), heading_path: &headings, text: batch.rows.text(row) };
+            let text = IndexedText {
+                title: batch.rows.title(row),
+                heading_path: &headings,
+                text: batch.rows.text(row),
+            };
             builder.add_row(batch.rows.id(row), &typed, &row_origin(&batch.rows, row), &text)?;
         }
     }

@@ -30,6 +30,8 @@ pub use plan::{ExactReason, Strategy};
 pub use query::PreparedQuery;
 pub use segment::SegmentVectors;
 
+pub use crate::scored::Scored;
+
 /// How hard a search tries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SearchParams {
@@ -38,13 +40,4 @@ pub struct SearchParams {
     pub ef: Option<usize>,
     /// Compare all rows, whatever that costs.
     pub exact: bool,
-}
-
-/// A row that was found.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Scored {
-    /// Its number in the segment or memtable.
-    pub row: u32,
-    /// Larger is nearer; see [`Distance`](crate::schema::Distance).
-    pub score: f32,
 }
