@@ -170,7 +170,7 @@ fn with_vectors(rows: &RecordBatch, space: &VectorSpace, at: &[usize], vectors: 
         let (list, items) =
             old.ok_or_else(|| Error::invalid(&name, format!("expected {}", batch::vector_type(space.dimension))))?;
         for row in (0..rows.num_rows()).filter(|row| list.is_valid(*row)) {
-            let start = list.value_offset(row) as usize;
+            let start = list.value_offset_at(row);
             let from = items.values().get(start..start + width);
             if let (Some(from), Some(to)) = (from, values.get_mut(row * width..(row + 1) * width)) {
                 to.copy_from_slice(from);

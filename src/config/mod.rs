@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use ragstone_index::store::StoreOptions;
 use ragstone_ingest::embed::config::EmbedderConfig;
+use ragstone_ingest::pipeline::PipelineConfig;
+use ragstone_ingest::source::SourceConfig;
 
 pub use raw::LogFormat;
 
@@ -28,6 +30,10 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The engine's use of memory and cores.
     pub engine: StoreOptions,
+    /// Extraction, chunking and the pipeline's bounds.
+    pub pipeline: PipelineConfig,
+    /// How folders are watched.
+    pub sources: SourceConfig,
     /// Embedders beside the built-in one, by name.
     pub embedders: BTreeMap<String, EmbedderConfig>,
     /// The ONNX Runtime library, for embedders that need it; absent: `ORT_DYLIB_PATH`, then the system's path.

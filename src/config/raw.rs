@@ -9,7 +9,11 @@ use figment::providers::{Format as _, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use ragstone_index::store::StoreOptions;
+use ragstone_ingest::chunk::ChunkerParams;
 use ragstone_ingest::embed::config::EmbedderConfig;
+use ragstone_ingest::extract::ExtractLimits;
+use ragstone_ingest::pipeline::PipelineConfig;
+use ragstone_ingest::source::SourceConfig;
 use serde::Deserialize;
 
 use super::units::{ByteSize, Time};
@@ -23,6 +27,7 @@ pub(super) struct RawConfig {
     server: RawServer,
     data: RawData,
     engine: RawEngine,
+    ingest: RawIngest,
     embedders: BTreeMap<String, EmbedderConfig>,
     onnxruntime: RawOnnxRuntime,
     watch: Vec<RawWatch>,
@@ -53,6 +58,53 @@ struct RawEngine {
     build_threads: usize,
     compact_deleted_share: f32,
     compact_fan_in: usize,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawIngest {
+    extract: RawExtract,
+    chunk: RawChunk,
+    pipeline: RawPipeline,
+    folders: RawFolders,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawExtract {
+    max_source_bytes: ByteSize,
+    max_unpacked_bytes: ByteSize,
+    max_text_bytes: ByteSize,
+    max_pages: usize,
+    timeout: Time,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawChunk {
+    /// 0: the embedder's limit.
+    max_tokens: usize,
+    overlap_tokens: usize,
+    min_tokens: usize,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawPipeline {
+    max_in_flight_bytes: Option<ByteSize>,
+    /// 0: one a core.
+    extract_threads: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawFolders {
+    events: bool,
+    scan_interval: Time,
+    poll_interval: Time,
+    max_file_bytes: ByteSize,
+    max_files: usize,
+    concurrent_files: usize,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -95,6 +147,7 @@ impl Default for RawConfig {
             server: RawServer::default(),
             data: RawData::default(),
             engine: RawEngine::default(),
+            ingest: RawIngest::default(),
             embedders: BTreeMap::new(),
             onnxruntime: RawOnnxRuntime::default(),
             watch: Vec::new(),
@@ -131,6 +184,103 @@ impl Default for RawEngine {
             compact_deleted_share: engine.compact_deleted_share,
             compact_fan_in: engine.compact_fan_in,
         }
+    }
+}
+
+impl Default for RawExtract {
+    fn default() -> Self {
+        let limits = ExtractLimits::default();
+        Self {
+            max_source_bytes: ByteSize(limits.max_source_bytes),
+            max_unpacked_bytes: ByteSize(usize::try_from(limits.max_unpacked_bytes).unwrap_or(usize::MAX)),
+            max_text_bytes: ByteSize(limits.max_text_bytes),
+            max_pages: limits.max_pages,
+            timeout: Time(limits.timeout),
+        }
+    }
+}
+
+impl Default for RawChunk {
+    fn default() -> Self {
+        let ChunkerParams { max_tokens, overlap_tokens, min_tokens } = ChunkerParams::default();
+        Self { max_tokens: max_tokens.unwrap_or(0), overlap_tokens, min_tokens }
+    }
+}
+
+impl Default for RawFolders {
+    fn default() -> Self {
+        let folders = SourceConfig::default();
+        Self {
+            events: folders.events,
+            scan_interval: Time(folders.scan_interval),
+            poll_interval: Time(folders.poll_interval),
+            max_file_bytes: ByteSize(usize::try_from(folders.max_file_bytes).unwrap_or(usize::MAX)),
+            max_files: folders.max_files,
+            concurrent_files: folders.concurrent_files,
+        }
+    }
+}
+
+impl RawExtract {
+    fn meaning(self) -> ExtractLimits {
+        ExtractLimits {
+            max_source_bytes: self.max_source_bytes.0,
+            max_unpacked_bytes: self.max_unpacked_bytes.0 as u64,
+            max_text_bytes: self.max_text_bytes.0,
+            max_pages: self.max_pages,
+            timeout: self.timeout.0,
+        }
+    }
+}
+
+impl RawIngest {
+    fn pipeline(&self) -> PipelineConfig {
+        let default = PipelineConfig::default();
+        let RawChunk { max_tokens, overlap_tokens, min_tokens } = self.chunk;
+        let threads = self.pipeline.extract_threads;
+        PipelineConfig {
+            extract: self.extract.clone().meaning(),
+            chunker: ChunkerParams {
+                max_tokens: Some(max_tokens).filter(|tokens| *tokens > 0),
+                overlap_tokens,
+                min_tokens,
+            },
+            max_in_flight_bytes: self.pipeline.max_in_flight_bytes.map_or(default.max_in_flight_bytes, |size| size.0),
+            extract_parallelism: if threads == 0 { default.extract_parallelism } else { threads },
+        }
+    }
+
+    fn sources(&self) -> SourceConfig {
+        SourceConfig {
+            events: self.folders.events,
+            scan_interval: self.folders.scan_interval.0,
+            poll_interval: self.folders.poll_interval.0,
+            max_file_bytes: self.folders.max_file_bytes.0 as u64,
+            max_files: self.folders.max_files,
+            concurrent_files: self.folders.concurrent_files,
+            ..SourceConfig::default()
+        }
+    }
+
+    /// Keys with their value and bounds.
+    fn bounds(&self) -> [(&'static str, usize, usize, usize); 12] {
+        let ms = |time: Time| usize::try_from(time.0.as_millis()).unwrap_or(usize::MAX);
+        let (extract, chunk, folders) = (&self.extract, &self.chunk, &self.folders);
+        let in_flight = self.pipeline().max_in_flight_bytes;
+        [
+            ("ingest.extract.max_source_bytes", extract.max_source_bytes.0, 1, 4 << 30),
+            ("ingest.extract.max_unpacked_bytes", extract.max_unpacked_bytes.0, 1, 16 << 30),
+            ("ingest.extract.max_text_bytes", extract.max_text_bytes.0, 1, 1 << 30),
+            ("ingest.extract.max_pages", extract.max_pages, 1, 1_000_000),
+            ("ingest.extract.timeout", ms(extract.timeout), 10, 3_600_000),
+            ("ingest.chunk.max_tokens", chunk.max_tokens, 0, 32_768),
+            ("ingest.chunk.overlap_tokens", chunk.overlap_tokens, 0, 8_192),
+            ("ingest.pipeline.max_in_flight_bytes", in_flight, 1 << 20, 64 << 30),
+            ("ingest.pipeline.extract_threads", self.pipeline.extract_threads, 0, 1_024),
+            ("ingest.folders.scan_interval", ms(folders.scan_interval), 100, 7 * 24 * 3_600_000),
+            ("ingest.folders.poll_interval", ms(folders.poll_interval), 100, 7 * 24 * 3_600_000),
+            ("ingest.folders.concurrent_files", folders.concurrent_files, 1, 1_024),
+        ]
     }
 }
 
@@ -255,7 +405,7 @@ impl RawConfig {
             ("engine.build_threads", self.engine.build_threads, 0, 1_024),
             ("engine.compact_fan_in", self.engine.compact_fan_in, 2, 1_000),
         ];
-        for (key, value, least, most) in bounds {
+        for (key, value, least, most) in bounds.into_iter().chain(self.ingest.bounds()) {
             if !(least..=most).contains(&value) {
                 return refuse(key, format!("{value} is not between {least} and {most}"));
             }
@@ -279,7 +429,7 @@ impl RawConfig {
 
     /// What it means, where nothing is left to check.
     pub(super) fn meaning(self) -> Config {
-        let Self { version: _, server, data, engine, embedders, onnxruntime, watch, log } = self;
+        let Self { version: _, server, data, engine, ingest, embedders, onnxruntime, watch, log } = self;
         Config {
             server: ServerConfig {
                 listen: server.listen,
@@ -296,6 +446,8 @@ impl RawConfig {
                 compact_deleted_share: engine.compact_deleted_share,
                 compact_fan_in: engine.compact_fan_in,
             },
+            pipeline: ingest.pipeline(),
+            sources: ingest.sources(),
             embedders,
             onnxruntime: Some(onnxruntime.library).filter(|path| !path.as_os_str().is_empty()),
             watch: watch

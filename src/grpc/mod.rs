@@ -7,6 +7,8 @@ mod admin;
 pub mod arrow_stream;
 mod collections;
 pub mod convert;
+mod document_stream;
+mod ingest;
 mod points;
 pub mod router;
 mod search;
@@ -60,11 +62,13 @@ pub fn router(app: &Arc<App>, config: &ServerConfig) -> Result<(Router, HealthRe
     let collections = collections::Collections(Arc::clone(app));
     let points = points::Points(Arc::clone(app));
     let search = search::Search(Arc::clone(app));
+    let ingest = ingest::Ingest(Arc::clone(app));
     let admin = admin::Admin(Arc::clone(app));
     let router = Router::new(config.max_in_flight, config.request_timeout, bounds)
         .with(v1::collection_service_server::CollectionServiceServer::new(collections).max_decoding_message_size(most))
         .with(v1::point_service_server::PointServiceServer::new(points).max_decoding_message_size(most))
         .with(v1::search_service_server::SearchServiceServer::new(search).max_decoding_message_size(most))
+        .with(v1::ingest_service_server::IngestServiceServer::new(ingest).max_decoding_message_size(most))
         .with(v1::admin_service_server::AdminServiceServer::new(admin).max_decoding_message_size(most))
         .with(HealthServer::new(HealthService::from_health_reporter(health.clone())))
         .with(reflection().build_v1()?)

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use ragstone_index::document::{DocumentRecord, DocumentState};
 use ragstone_ingest::document::RawDocument;
+use ragstone_ingest::pipeline::{Ingested, Outcome};
 use ragstone_proto::v1;
 use ragstone_proto::v1::ingest_document_request::Content;
 
@@ -45,6 +46,39 @@ pub fn raw(request: v1::IngestDocumentRequest) -> Result<RawDocument> {
         modified_ns: None,
         source_id: String::new(),
     })
+}
+
+/// The reply for a document that was taken in.
+pub fn ingested(ingested: Ingested, tag: u64) -> v1::IngestDocumentResponse {
+    let outcome = match ingested.outcome {
+        Outcome::Indexed => v1::DocumentOutcome::Indexed,
+        Outcome::Unchanged => v1::DocumentOutcome::Unchanged,
+    };
+    v1::IngestDocumentResponse {
+        document_id: ingested.document_id,
+        outcome: outcome.into(),
+        seq_no: ingested.seq_no,
+        chunks: ingested.chunks,
+        error: String::new(),
+        tag,
+    }
+}
+
+/// The reply for a document of a stream that was not.
+pub fn failed(document_id: String, error: &Error, tag: u64) -> v1::IngestDocumentResponse {
+    let violation = error.violations().into_iter().next();
+    let error = match violation {
+        Some(violation) => format!("{}: {}", violation.field, violation.message),
+        None => error.to_string(),
+    };
+    v1::IngestDocumentResponse {
+        document_id,
+        outcome: v1::DocumentOutcome::Failed.into(),
+        seq_no: 0,
+        chunks: 0,
+        error,
+        tag,
+    }
 }
 
 /// A document's record on the wire.
