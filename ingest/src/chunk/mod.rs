@@ -1,1 +1,0 @@
-//! Extracted text to chunks that fit an embedder.
