@@ -41,7 +41,13 @@ pub(super) fn read(data: &Bytes, limits: &ExtractLimits, deadline: Deadline) -> 
     if let Some((page, error)) = first_failure {
         tracing::warn!(page, %error, "pages of a PDF were left out");
     }
-    Ok(ExtractedDocument { title: title(&pdf).unwrap_or_default(), text, markup: Markup::Plain, pages, ..Default::default() })
+    Ok(ExtractedDocument {
+        title: title(&pdf).unwrap_or_default(),
+        text,
+        markup: Markup::Plain,
+        pages,
+        ..Default::default()
+    })
 }
 
 /// `/Title` of the information dictionary, unless an application made it up.
