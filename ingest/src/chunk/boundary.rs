@@ -273,8 +273,8 @@ mod tests {
             parts(text, 15),
             [
                 "Granite is a hard stone.",
-                "It was found by Dr. A. Smith, in the hills (see Fig. 3).",
-                "Who knows? Nobody really does know that."
+                "It was found by Dr. A. Smith, in the hills (see Fig. 3). Who knows?",
+                "Nobody really does know that."
             ]
         );
         let cjk = "今日は天気がいい。明日は雨が降るだろう。昨日は雪が降っていた。";
