@@ -42,7 +42,10 @@ fn one(file: &Path, root: &Path, show_text: bool) -> std::io::Result<String> {
     Ok(match result {
         Ok(document) => {
             let (pages, chars) = (document.pages.len(), document.text.chars().count());
-            println!("{ms:6} ms  {chars:9} chars  {pages:5} pages  {name}  {}  {:?}", document.media_type, document.title);
+            println!(
+                "{ms:6} ms  {chars:9} chars  {pages:5} pages  {name}  {}  {:?}",
+                document.media_type, document.title
+            );
             if show_text {
                 println!("{}\n", document.text);
             }

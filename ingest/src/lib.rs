@@ -10,6 +10,8 @@ pub mod document;
 pub mod embed;
 pub mod error;
 pub mod extract;
+pub mod pipeline;
 pub mod sink;
+pub mod source;
 
 pub use error::{Error, ErrorKind, Result};

@@ -27,8 +27,8 @@ pub(super) enum ZipKind {
 
 /// Tells what a container holds, and checks that it may be unpacked.
 pub(super) fn inspect(data: &[u8], limits: &ExtractLimits, deadline: Deadline) -> Result<ZipKind> {
-    let mut archive =
-        ZipArchive::new(Cursor::new(data)).map_err(|error| Error::bad_content(format!("broken ZIP container: {error}")))?;
+    let mut archive = ZipArchive::new(Cursor::new(data))
+        .map_err(|error| Error::bad_content(format!("broken ZIP container: {error}")))?;
     if archive.len() > MAX_MEMBERS {
         return Err(exhausted(format!("{} members; at most {MAX_MEMBERS} are read", archive.len())));
     }
@@ -42,13 +42,27 @@ pub(super) fn inspect(data: &[u8], limits: &ExtractLimits, deadline: Deadline) -
         let name = member.name().map(|name| name.to_string()).unwrap_or_default();
         let xml = name.ends_with(".xml") || name.ends_with(".rels");
         let packed = member.compressed_size().max(1);
-        total += measure(member, &name, packed, xml, limits.max_unpacked_bytes.saturating_sub(total), &mut buffer)?;
+        total += measure(
+            member,
+            &name,
+            packed,
+            xml,
+            limits.max_unpacked_bytes.saturating_sub(total),
+            &mut buffer,
+        )?;
     }
     Ok(kind)
 }
 
 /// Unpacked bytes of a member, read to its end or to the first limit.
-fn measure(mut member: impl Read, name: &str, packed: u64, xml: bool, left: u64, buffer: &mut [u8]) -> Result<u64> {
+fn measure(
+    mut member: impl Read,
+    name: &str,
+    packed: u64,
+    xml: bool,
+    left: u64,
+    buffer: &mut [u8],
+) -> Result<u64> {
     let mut size = 0u64;
     let mut depth = XmlDepth::default();
     loop {
@@ -56,7 +70,9 @@ fn measure(mut member: impl Read, name: &str, packed: u64, xml: bool, left: u64,
         let Some(part) = buffer.get(..count).filter(|part| !part.is_empty()) else { return Ok(size) };
         size += part.len() as u64;
         if size > left || (size > SMALL_MEMBER && size / packed > MAX_RATIO) {
-            return Err(exhausted(format!("unpacking it gives far more data than a document has (at {name:?})")));
+            return Err(exhausted(format!(
+                "unpacking it gives far more data than a document has (at {name:?})"
+            )));
         }
         if xml && depth.feed(part) > MAX_XML_DEPTH {
             return Err(exhausted(format!("elements nested deeper than {MAX_XML_DEPTH} in {name:?}")));

@@ -103,7 +103,8 @@ fn guess_or_utf8(data: &[u8]) -> &'static Encoding {
 fn declared(head: &[u8]) -> Option<&'static Encoding> {
     let head: String = head.iter().map(|byte| char::from(*byte).to_ascii_lowercase()).collect();
     let after = |name: &str| head.split_once(name).map(|(_, rest)| rest);
-    let value = after("charset=").or_else(|| after("encoding=").filter(|_| head.trim_start().starts_with("<?xml")))?;
+    let value = after("charset=")
+        .or_else(|| after("encoding=").filter(|_| head.trim_start().starts_with("<?xml")))?;
     let label: String = value
         .trim_start_matches(['"', '\'', ' '])
         .chars()
@@ -136,7 +137,8 @@ mod tests {
     #[test]
     fn unicode_with_and_without_marks() {
         let marked = format!("\u{feff}{TEXT}");
-        let wide32 = |f: fn(u32) -> [u8; 4], text: &str| text.chars().flat_map(|c| f(c as u32)).collect::<Vec<u8>>();
+        let wide32 =
+            |f: fn(u32) -> [u8; 4], text: &str| text.chars().flat_map(|c| f(c as u32)).collect::<Vec<u8>>();
         for data in [
             TEXT.as_bytes().to_vec(),
             marked.as_bytes().to_vec(),

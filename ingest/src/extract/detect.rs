@@ -119,7 +119,9 @@ pub(super) fn declared_text_format(file_name: &str, media_type: &str) -> Format 
 fn extension(file_name: &str) -> String {
     let name = file_name.rsplit(['/', '\\']).next().unwrap_or_default();
     match name.rsplit_once('.') {
-        Some((stem, extension)) if !stem.is_empty() && extension.len() <= 16 => extension.to_ascii_lowercase(),
+        Some((stem, extension)) if !stem.is_empty() && extension.len() <= 16 => {
+            extension.to_ascii_lowercase()
+        }
         _ => String::new(),
     }
 }
@@ -173,9 +175,9 @@ const KNOWN_BINARY: &[(&[u8], &str)] = &[
 
 /// Extensions whose content is never text.
 const BINARY_EXTENSIONS: &[&str] = &[
-    "pdf", "doc", "docx", "xls", "xlsx", "ppt", "pptx", "odt", "ods", "odp", "epub", "msg", "zip", "gz", "png", "jpg",
-    "jpeg", "gif", "tif", "tiff", "bmp", "webp", "heic", "ico", "mp3", "mp4", "wav", "flac", "ogg", "m4a", "avi", "mov",
-    "exe", "dll", "so", "class", "parquet", "arrow", "sqlite", "db",
+    "pdf", "doc", "docx", "xls", "xlsx", "ppt", "pptx", "odt", "ods", "odp", "epub", "msg", "zip", "gz",
+    "png", "jpg", "jpeg", "gif", "tif", "tiff", "bmp", "webp", "heic", "ico", "mp3", "mp4", "wav", "flac",
+    "ogg", "m4a", "avi", "mov", "exe", "dll", "so", "class", "parquet", "arrow", "sqlite", "db",
 ];
 
 /// NULs, or more controls than any text has, and no wide encoding.
@@ -197,7 +199,10 @@ fn looks_like_html(head: &str) -> bool {
         return false;
     }
     let head: String = head.chars().take(HTML_PROLOGUE).collect::<String>().to_ascii_lowercase();
-    head.starts_with("<html") || head.starts_with("<head") || head.contains("<!doctype html") || head.contains("<html")
+    head.starts_with("<html")
+        || head.starts_with("<head")
+        || head.contains("<!doctype html")
+        || head.contains("<html")
 }
 
 /// Text that would only be noise as it stands.
@@ -214,18 +219,17 @@ fn by_extension(extension: &str) -> Option<Format> {
         "txt" | "text" | "log" | "rst" | "org" | "adoc" | "asciidoc" | "tex" | "srt" | "vtt" => Format::Plain,
         "md" | "markdown" | "mdown" | "mkd" | "mdx" | "qmd" | "rmd" => Format::Markdown,
         "html" | "htm" | "xhtml" | "shtml" => Format::Html,
-        "xml" | "fb2" | "dbk" | "docbook" | "rss" | "atom" | "xsd" | "xsl" | "tei" | "jats" | "nxml" | "opml" => {
-            Format::Xml
-        }
+        "xml" | "fb2" | "dbk" | "docbook" | "rss" | "atom" | "xsd" | "xsl" | "tei" | "jats" | "nxml"
+        | "opml" => Format::Xml,
         "csv" => Format::Csv,
         "tsv" | "tab" => Format::Tsv,
         "json" | "geojson" | "json5" => Format::Json,
         "jsonl" | "ndjson" => Format::JsonLines,
         "ipynb" => Format::Notebook,
-        "rs" | "py" | "js" | "ts" | "tsx" | "jsx" | "java" | "kt" | "c" | "h" | "cc" | "cpp" | "hpp" | "cs" | "go"
-        | "rb" | "php" | "swift" | "scala" | "sh" | "bash" | "zsh" | "ps1" | "pl" | "lua" | "r" | "jl" | "sql"
-        | "yaml" | "yml" | "toml" | "ini" | "cfg" | "conf" | "css" | "scss" | "vue" | "svelte" | "proto" | "cmake"
-        | "dockerfile" | "typ" | "diff" | "patch" => Format::Code,
+        "rs" | "py" | "js" | "ts" | "tsx" | "jsx" | "java" | "kt" | "c" | "h" | "cc" | "cpp" | "hpp"
+        | "cs" | "go" | "rb" | "php" | "swift" | "scala" | "sh" | "bash" | "zsh" | "ps1" | "pl" | "lua"
+        | "r" | "jl" | "sql" | "yaml" | "yml" | "toml" | "ini" | "cfg" | "conf" | "css" | "scss" | "vue"
+        | "svelte" | "proto" | "cmake" | "dockerfile" | "typ" | "diff" | "patch" => Format::Code,
         _ => return None,
     })
 }
@@ -250,7 +254,9 @@ fn unreadable(what: &str) -> Error {
 }
 
 fn misnamed(extension: &str, bytes: usize) -> Error {
-    Error::bad_content(format!("not a readable format (named .{extension}, but its {bytes} bytes are plain text)"))
+    Error::bad_content(format!(
+        "not a readable format (named .{extension}, but its {bytes} bytes are plain text)"
+    ))
 }
 
 #[cfg(test)]

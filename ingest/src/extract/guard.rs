@@ -31,7 +31,9 @@ where
     if stuck >= MAX_LEFT_BEHIND {
         return Err(Error::new(
             ErrorKind::Unavailable,
-            format!("{stuck} earlier documents are still being read past their time limit; restart to free them"),
+            format!(
+                "{stuck} earlier documents are still being read past their time limit; restart to free them"
+            ),
         ));
     }
     let deadline = Deadline::after(timeout);
@@ -49,7 +51,9 @@ where
                 LEFT_BEHIND.fetch_sub(1, Ordering::AcqRel);
             }
         })
-        .map_err(|error| Error::new(ErrorKind::Unavailable, format!("no thread for reading a document: {error}")))?;
+        .map_err(|error| {
+            Error::new(ErrorKind::Unavailable, format!("no thread for reading a document: {error}"))
+        })?;
     match receiver.recv_timeout(timeout.saturating_add(GRACE)) {
         Ok(result) => result,
         Err(RecvTimeoutError::Disconnected) => Err(defect(what, "ended without a result")),
@@ -69,7 +73,8 @@ const GRACE: Duration = Duration::from_millis(500);
 
 /// Runs `work`, making an error of a panic.
 pub(super) fn caught<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| Err(defect(what, &message(payload.as_ref()))))
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|payload| Err(defect(what, &message(payload.as_ref()))))
 }
 
 fn defect(what: &str, message: &str) -> Error {
@@ -91,7 +96,8 @@ mod tests {
 
     #[test]
     fn a_panic_becomes_bad_content() {
-        let error = run::<(), _>("thing", Duration::from_secs(60), |_| panic!("index {} out of range", 7)).unwrap_err();
+        let error = run::<(), _>("thing", Duration::from_secs(60), |_| panic!("index {} out of range", 7))
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::BadContent);
         assert!(error.message().contains("index 7 out of range"), "{error}");
     }

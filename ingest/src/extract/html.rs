@@ -18,8 +18,8 @@ use crate::error::{Error, Result};
 
 /// Elements that hold no text of the document.
 const SKIPPED: &[&str] = &[
-    "script", "style", "noscript", "template", "svg", "math-ml", "iframe", "object", "embed", "canvas", "audio", "video",
-    "button", "select", "input", "textarea", "img", "link", "meta", "base", "dialog",
+    "script", "style", "noscript", "template", "svg", "math-ml", "iframe", "object", "embed", "canvas",
+    "audio", "video", "button", "select", "input", "textarea", "img", "link", "meta", "base", "dialog",
 ];
 /// Parts of a page that repeat on each page of a site. Kept when nothing else is there.
 const CHROME: &[&str] = &["nav", "footer"];
@@ -29,9 +29,9 @@ const STYLES: &[&str] = &["a", "b", "strong", "i", "em"];
 const MAX_DEPTH: usize = 512;
 /// Elements that may be left open, and so say nothing about depth.
 const UNCLOSED: &[&str] = &[
-    "area", "base", "body", "br", "col", "colgroup", "dd", "dt", "embed", "head", "hr", "html", "img", "input", "li",
-    "link", "meta", "optgroup", "option", "p", "param", "path", "rect", "source", "tbody", "td", "tfoot", "th", "thead",
-    "tr", "track", "use", "wbr",
+    "area", "base", "body", "br", "col", "colgroup", "dd", "dt", "embed", "head", "hr", "html", "img",
+    "input", "li", "link", "meta", "optgroup", "option", "p", "param", "path", "rect", "source", "tbody",
+    "td", "tfoot", "th", "thead", "tr", "track", "use", "wbr",
 ];
 
 /// Reads a page.
@@ -85,7 +85,8 @@ fn convert(html: &str, without_chrome: bool) -> Result<(String, String)> {
             None
         })
         .build();
-    let markdown = converter.convert(html).map_err(|error| Error::bad_content(format!("broken HTML: {error}")))?;
+    let markdown =
+        converter.convert(html).map_err(|error| Error::bad_content(format!("broken HTML: {error}")))?;
     let title = title.lock().unwrap_or_else(PoisonError::into_inner).clone();
     Ok((title, markdown))
 }
@@ -123,9 +124,9 @@ fn nesting(html: &str) -> usize {
 
 /// Where `</tag` stands.
 fn find_end(text: &str, tag: &str) -> Option<usize> {
-    text.match_indices("</").map(|(at, _)| at).find(|at| {
-        text.get(at + 2..at + 2 + tag.len()).is_some_and(|name| name.eq_ignore_ascii_case(tag))
-    })
+    text.match_indices("</")
+        .map(|(at, _)| at)
+        .find(|at| text.get(at + 2..at + 2 + tag.len()).is_some_and(|name| name.eq_ignore_ascii_case(tag)))
 }
 
 /// Takes back what htmd escapes within lines: the text is for readers and search, not for a Markdown renderer.
@@ -146,7 +147,10 @@ fn unescape(markdown: &str) -> String {
             let (before, tail) = rest.split_at(at);
             out.push_str(before);
             let entity = [("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&"), ("&quot;", "\""), ("&nbsp;", " ")];
-            let escape = tail.get(1..2).filter(|c| tail.starts_with('\\') && "\\*_`[]".contains(c));
+            // A star at the start of a line would make it a list item.
+            let starts_line = line.trim_start().len() == rest.len() && at == 0;
+            let escaped = if starts_line { "\\_`[]<>" } else { "\\*_`[]<>" };
+            let escape = tail.get(1..2).filter(|c| tail.starts_with('\\') && escaped.contains(c));
             if let Some(character) = escape {
                 out.push_str(character);
                 rest = tail.get(2..).unwrap_or_default();
@@ -185,7 +189,11 @@ mod tests {
              <table><tr><th>k</th><th>v</th></tr><tr><td>a</td><td>1</td></tr></table><footer>(c)</footer></body></html>",
         );
         assert_eq!(document.title, "A & B");
-        assert!(document.text.starts_with("# Main point\n\nSee the manual: snake_case <T> [1]."), "{}", document.text);
+        assert!(
+            document.text.starts_with("# Main point\n\nSee the manual: snake_case <T> [1]."),
+            "{}",
+            document.text
+        );
         assert!(document.text.contains("- one\n- two"), "{}", document.text);
         assert!(document.text.contains("```\nfn main() {\n    a_b();\n}\n```"), "{}", document.text);
         assert!(document.text.contains("| a"), "{}", document.text);
@@ -208,7 +216,8 @@ mod tests {
     #[test]
     fn depth_is_bounded_and_text_survives() {
         for tag in ["div", "b", "table", "blockquote", "x-y", "ul"] {
-            let html = format!("{}core{}", format!("<{tag}>").repeat(200_000), format!("</{tag}>").repeat(200_000));
+            let html =
+                format!("{}core{}", format!("<{tag}>").repeat(200_000), format!("</{tag}>").repeat(200_000));
             assert_eq!(page(&html).text, "core", "{tag}");
         }
         assert_eq!(nesting("<p><p><br><li><div><span></span></div><DIV></DIV></p>"), 2);

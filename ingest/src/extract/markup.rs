@@ -71,7 +71,8 @@ fn front_matter_title(text: &str) -> Option<String> {
 /// The words of an XML document. `<title>`, where there is one, is its title.
 pub(super) fn xml(source: &str, limits: &ExtractLimits) -> Result<ExtractedDocument> {
     let text = TextBuilder::whole(&strip_tags(source), limits)?;
-    let title = tag_content(source, "title").or_else(|| tag_content(source, "book-title")).unwrap_or_default();
+    let title =
+        tag_content(source, "title").or_else(|| tag_content(source, "book-title")).unwrap_or_default();
     Ok(ExtractedDocument { title, text, ..Default::default() })
 }
 
@@ -152,16 +153,18 @@ fn part(out: &mut String) {
     }
 }
 
-/// Appends text. A single tag between two pieces of text is inline markup; it leaves nothing behind.
+/// Appends text. Where elements touch within a line, a blank keeps their words apart; after a sentence, a line break.
 fn join(out: &mut String, text: &str) {
+    let Some(first) = text.chars().next() else { return };
     if out.ends_with(BREAK) {
-        let inline = text.starts_with(|c: char| !c.is_whitespace())
-            && out.trim_end_matches(BREAK).ends_with(|c: char| !matches!(c, '\n' | '.' | ':' | '!' | '?'));
-        out.pop();
-        if !inline && !text.starts_with(char::is_whitespace) {
-            out.push('\n');
-        } else if inline {
-            out.push(' ');
+        out.truncate(out.trim_end_matches(BREAK).len());
+        let last = out.chars().next_back().unwrap_or('\n');
+        if !first.is_whitespace() && !last.is_whitespace() {
+            if matches!(last, '.' | ':' | '!' | '?') {
+                out.push('\n');
+            } else if first.is_alphanumeric() {
+                out.push(' ');
+            }
         }
     }
     out.push_str(text);
@@ -169,7 +172,9 @@ fn join(out: &mut String, text: &str) {
 
 /// Elements whose content is no text: scripts, styles, and pictures in FictionBook.
 fn is_hidden(name: impl AsRef<[u8]>) -> bool {
-    [b"script".as_slice(), b"style", b"binary"].iter().any(|hidden| name.as_ref().eq_ignore_ascii_case(hidden))
+    [b"script".as_slice(), b"style", b"binary"]
+        .iter()
+        .any(|hidden| name.as_ref().eq_ignore_ascii_case(hidden))
 }
 
 /// JSON as people would write it. What can't be parsed is kept as text.
@@ -188,11 +193,12 @@ pub(super) fn notebook(source: &str, limits: &ExtractLimits) -> Result<Extracted
     if source.len() > MAX_JSON_TREE_BYTES {
         return Err(super::limits::exhausted(format!("a notebook of {} bytes", source.len())));
     }
-    let notebook: Value =
-        serde_json::from_str(source).map_err(|error| Error::bad_content(format!("broken notebook: {error}")))?;
+    let notebook: Value = serde_json::from_str(source)
+        .map_err(|error| Error::bad_content(format!("broken notebook: {error}")))?;
     let cells = notebook.get("cells").and_then(Value::as_array);
     let cells = cells.ok_or_else(|| Error::bad_content("a notebook without cells"))?;
-    let language = notebook.pointer("/metadata/kernelspec/language").and_then(Value::as_str).unwrap_or_default();
+    let language =
+        notebook.pointer("/metadata/kernelspec/language").and_then(Value::as_str).unwrap_or_default();
     let mut text = TextBuilder::new(limits);
     for cell in cells {
         let source = match cell.get("source") {

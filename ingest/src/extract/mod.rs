@@ -55,8 +55,9 @@ pub fn extract(raw: &RawDocument, limits: &ExtractLimits) -> Result<ExtractedDoc
 
 /// Text that a client sent as such; only a Markdown name or type gives it structure.
 fn plain_text(raw: &RawDocument, limits: &ExtractLimits) -> Result<ExtractedDocument> {
-    let text = std::str::from_utf8(&raw.data)
-        .map_err(|error| Error::invalid("data", format!("text is not valid UTF-8 at byte {}", error.valid_up_to())))?;
+    let text = std::str::from_utf8(&raw.data).map_err(|error| {
+        Error::invalid("data", format!("text is not valid UTF-8 at byte {}", error.valid_up_to()))
+    })?;
     let format = detect::declared_text_format(&raw.file_name, &raw.media_type);
     let document = match format {
         Format::Markdown => markup::markdown(text, limits)?,
@@ -71,7 +72,12 @@ fn plain_text(raw: &RawDocument, limits: &ExtractLimits) -> Result<ExtractedDocu
     Ok(document)
 }
 
-fn read(format: Format, data: &Bytes, limits: &ExtractLimits, deadline: Deadline) -> Result<ExtractedDocument> {
+fn read(
+    format: Format,
+    data: &Bytes,
+    limits: &ExtractLimits,
+    deadline: Deadline,
+) -> Result<ExtractedDocument> {
     let mut document = match format {
         Format::Pdf => pdf::read(data, limits, deadline)?,
         Format::Office(kind) => office::read(kind, data, limits, deadline)?,
@@ -86,7 +92,9 @@ fn read(format: Format, data: &Bytes, limits: &ExtractLimits, deadline: Deadline
             ..Default::default()
         },
     };
-    document.media_type = format.media_type().into();
+    if document.media_type.is_empty() {
+        document.media_type = format.media_type().into();
+    }
     document.title = normalise::title(&document.title);
     Ok(document)
 }

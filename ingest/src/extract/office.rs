@@ -32,8 +32,12 @@ pub(super) fn read(
     deadline.check()?;
     // Pictures are not read here, and may be most of the file.
     document.resources.clear();
-    let options =
-        RenderOptions { include_images: false, escape_special_chars: false, max_heading_level: 6, ..Default::default() };
+    let options = RenderOptions {
+        include_images: false,
+        escape_special_chars: false,
+        max_heading_level: 6,
+        ..Default::default()
+    };
     let mut text = TextBuilder::new(limits);
     match format {
         FormatType::Docx | FormatType::Doc => {
@@ -51,7 +55,13 @@ pub(super) fn read(
     }
     let (text, pages) = text.finish();
     let title = title(&document);
-    Ok(ExtractedDocument { media_type: media_type(format).into(), title, text, markup: Markup::Markdown, pages })
+    Ok(ExtractedDocument {
+        media_type: media_type(format).into(),
+        title,
+        text,
+        markup: Markup::Markdown,
+        pages,
+    })
 }
 
 /// The container was inspected; which parser reads it is no longer a guess.
@@ -71,7 +81,9 @@ fn parse(format: FormatType, data: &Bytes) -> undoc::Result<Document> {
 fn title(document: &Document) -> String {
     let declared = document.metadata.title.as_deref().map(str::trim).unwrap_or_default();
     match declared.to_lowercase().as_str() {
-        "powerpoint presentation" | "slide 1" | "word document" | "untitled" | "presentation" | "title" => String::new(),
+        "powerpoint presentation" | "slide 1" | "word document" | "untitled" | "presentation" | "title" => {
+            String::new()
+        }
         _ => declared.to_string(),
     }
 }

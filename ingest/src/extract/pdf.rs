@@ -3,21 +3,34 @@
 //! pdf_oxide bounds what it inflates (size and ratio per stream), the depth of objects and the operators of a page;
 //! the guard adds the time. A page that fails is left out as long as others can be read.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use pdf_oxide::PdfDocument;
-use pdf_oxide::object::Object;
+use pdf_oxide::object::{Object, ObjectRef};
 
-use super::limits::{Deadline, ExtractLimits};
+use super::limits::{Deadline, ExtractLimits, exhausted};
 use super::normalise::TextBuilder;
 use crate::document::{ExtractedDocument, Markup};
 use crate::error::{Error, Result};
 
+/// Deepest nesting of arrays and dictionaries. Real files stay below twenty, but the brackets of compressed data look
+/// like some hundreds; the stack of the guard holds this many. pdf_oxide itself descends without a limit.
+const MAX_DEPTH: u32 = 50_000;
+
+/// Most inner nodes of a page tree.
+const MAX_BRANCHES: usize = 100_000;
+
 /// Reads a PDF. The empty password is tried; another one is a reason to give up.
 pub(super) fn read(data: &Bytes, limits: &ExtractLimits, deadline: Deadline) -> Result<ExtractedDocument> {
+    if nesting(data) > MAX_DEPTH {
+        return Err(exhausted(format!("objects nested deeper than {MAX_DEPTH}")));
+    }
     let pdf = PdfDocument::from_bytes(data.to_vec()).map_err(|error| reason(&error))?;
     if !pdf.is_authenticated() {
         return Err(needs_password());
     }
+    check_page_tree(&pdf, deadline)?;
     let count = pdf.page_count().map_err(|error| reason(&error))?;
     limits.check_pages(count)?;
     let mut text = TextBuilder::new(limits);
@@ -41,7 +54,58 @@ pub(super) fn read(data: &Bytes, limits: &ExtractLimits, deadline: Deadline) -> 
     if let Some((page, error)) = first_failure {
         tracing::warn!(page, %error, "pages of a PDF were left out");
     }
-    Ok(ExtractedDocument { title: title(&pdf).unwrap_or_default(), text, markup: Markup::Plain, pages, ..Default::default() })
+    Ok(ExtractedDocument {
+        title: title(&pdf).unwrap_or_default(),
+        text,
+        markup: Markup::Plain,
+        pages,
+        ..Default::default()
+    })
+}
+
+/// Walks the page tree once. pdf_oxide counts pages by recursion, and one node that holds itself twice keeps it busy for
+/// ever. What can't be loaded is left to it: it knows how to mend trees.
+fn check_page_tree(pdf: &PdfDocument, deadline: Deadline) -> Result<()> {
+    let root = pdf.catalog().ok().and_then(|catalog| catalog.as_dict()?.get("Pages")?.as_reference());
+    let mut open: Vec<ObjectRef> = root.into_iter().collect();
+    let mut seen = HashSet::new();
+    while let Some(node) = open.pop() {
+        deadline.check()?;
+        let Ok(object) = pdf.load_object(node) else { continue };
+        let kids = object.as_dict().and_then(|node| node.get("Kids"));
+        let Some(kids) = kids.and_then(|kids| pdf.resolve_references(kids, 1).ok()) else { continue };
+        // A page may be listed twice, a branch may not.
+        if !seen.insert(node) {
+            return Err(Error::bad_content("broken PDF: its page tree has a loop"));
+        }
+        if seen.len() > MAX_BRANCHES {
+            return Err(exhausted(format!("a page tree of more than {MAX_BRANCHES} branches")));
+        }
+        open.extend(kids.as_array().into_iter().flatten().filter_map(Object::as_reference));
+    }
+    Ok(())
+}
+
+/// Longest run of opened and not yet closed arrays and dictionaries in the bytes of the file. Compressed data looks like
+/// noise, in which as many close as open; a closing one without an opening one is skipped.
+fn nesting(data: &[u8]) -> u32 {
+    let (mut arrays, mut dictionaries, mut deepest) = (0u32, 0u32, 0u32);
+    let mut previous = 0u8;
+    for byte in data {
+        match (previous, *byte) {
+            (_, b'[') => arrays += 1,
+            (_, b']') => arrays = arrays.saturating_sub(1),
+            (b'<', b'<') => dictionaries += 1,
+            (b'>', b'>') => dictionaries = dictionaries.saturating_sub(1),
+            // Objects don't nest: what was left open ends here.
+            (b'b', b'j') => (arrays, dictionaries) = (0, 0),
+            _ => {}
+        }
+        // `<<<<` are two dictionaries, not three.
+        previous = if matches!((previous, *byte), (b'<', b'<') | (b'>', b'>')) { 0 } else { *byte };
+        deepest = deepest.max(arrays + dictionaries);
+    }
+    deepest
 }
 
 /// `/Title` of the information dictionary, unless an application made it up.

@@ -146,6 +146,7 @@ mod tests {
             dimension: 2,
             rows: vec![0, 1, 0],
             vectors: vec![vec![1.0, 0.0], vec![0.0, 1.0]],
+            embedded: 2,
         };
         let batch = assemble(&common(), &prepared(), vec![vectors]).unwrap();
         let strings = |name: &str| batch.column_by_name(name).unwrap().as_string::<i32>().clone();
@@ -175,8 +176,8 @@ mod tests {
 
     #[test]
     fn a_wrong_vector_is_an_error_not_a_panic() {
-        let vectors =
-            SpaceVectors { space: "text".into(), dimension: 2, rows: vec![0, 0, 0], vectors: vec![vec![1.0]] };
+        let (rows, vectors) = (vec![0, 0, 0], vec![vec![1.0]]);
+        let vectors = SpaceVectors { space: "text".into(), dimension: 2, rows, vectors, embedded: 1 };
         assert_eq!(assemble(&common(), &prepared(), vec![vectors]).unwrap_err().kind(), ErrorKind::Internal);
     }
 }

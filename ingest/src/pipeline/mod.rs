@@ -10,6 +10,9 @@ pub(crate) mod fakes;
 mod identity;
 mod prepare;
 mod recipe;
+mod stats;
+#[cfg(test)]
+mod tests;
 #[cfg(test)]
 mod tests;
 mod vectors;
@@ -31,6 +34,8 @@ pub use self::prepare::MAX_CHUNKS;
 use self::prepare::Prepared;
 pub use self::recipe::PIPELINE_VERSION;
 use self::recipe::Recipe;
+use self::stats::Counters;
+pub use self::stats::PipelineStats;
 use crate::chunk::ChunkerParams;
 use crate::document::{DocumentEntry, EntryState, RawDocument};
 use crate::embed::registry::EmbedderRegistry;
@@ -96,6 +101,7 @@ pub struct Pipeline {
     budget: ByteBudget,
     turns: Turns,
     extractors: Arc<Semaphore>,
+    counters: Counters,
 }
 
 impl std::fmt::Debug for Pipeline {
@@ -114,7 +120,7 @@ impl Pipeline {
     ) -> Self {
         let budget = ByteBudget::new(config.max_in_flight_bytes);
         let extractors = Arc::new(Semaphore::new(config.extract_parallelism.clamp(1, Semaphore::MAX_PERMITS)));
-        Self { config, registry, service, sink, budget, turns: Turns::default(), extractors }
+        Self { config, registry, service, sink, budget, turns: Turns::default(), extractors, counters: Counters::default() }
     }
 
     /// Makes `raw` the stored version of its document. Returns when it is durable and visible.
@@ -127,6 +133,11 @@ impl Pipeline {
     pub async fn ingest(&self, collection: &str, raw: RawDocument) -> Result<Ingested> {
         let admission = self.admit(raw.data.len()).await?;
         self.ingest_admitted(collection, raw, admission).await
+    }
+
+    /// What was done since the start.
+    pub fn stats(&self) -> PipelineStats {
+        self.counters.read()
     }
 
     /// Waits until `bytes` of content may be read into memory, for callers that read only then.
@@ -150,6 +161,7 @@ impl Pipeline {
         if let Some(entry) = stored.as_ref().filter(|entry| is_current(entry, &version)) {
             return self.keep(collection, entry, &raw).await;
         }
+        self.counters.extracted.add(1);
         let reusable = stored.is_some_and(|entry| entry.chunks > 0);
         let (prepared, common, admission) = self.prepare(&raw, &recipe, admission).await?;
         let entry = entry(&raw, &prepared, version);
@@ -158,6 +170,8 @@ impl Pipeline {
         let spaces = self.fill_spaces(collection, &document_id, reusable, &recipe, &prepared).await?;
         let batch = blocking(move || assemble::assemble(&common, &prepared, spaces)).await?;
         let seq_no = self.put(collection, entry, batch, (turn, admission)).await?;
+        self.counters.indexed.add(1);
+        self.counters.chunks.add(u64::from(chunks));
         Ok(Ingested { document_id, outcome: Outcome::Indexed, seq_no, chunks, version })
     }
 
@@ -194,6 +208,7 @@ impl Pipeline {
 
     /// Keeps a stored version; its entry follows the file.
     async fn keep(&self, collection: &str, stored: &DocumentEntry, raw: &RawDocument) -> Result<Ingested> {
+        self.counters.unchanged.add(1);
         if stored.modified_ns != raw.modified_ns || stored.source_id != raw.source_id {
             let entry = DocumentEntry {
                 modified_ns: raw.modified_ns,
@@ -245,7 +260,9 @@ impl Pipeline {
         }
         let mut filled = Vec::with_capacity(recipe.spaces.len());
         for space in &recipe.spaces {
-            filled.push(vectors::fill(space, &prepared.embedding_texts, &mut stored, &self.service).await?);
+            let space = vectors::fill(space, &prepared.embedding_texts, &mut stored, &self.service).await?;
+            self.counters.embedded.add(space.embedded as u64);
+            filled.push(space);
         }
         Ok(filled)
     }

@@ -25,6 +25,8 @@ pub(crate) struct SpaceVectors {
     /// Which of `vectors` belongs to each chunk.
     pub rows: Vec<usize>,
     pub vectors: Vec<Vec<f32>>,
+    /// How many of `vectors` had to be made.
+    pub embedded: usize,
 }
 
 /// Finds or makes the vectors of a space. `texts` has one entry a chunk.
@@ -39,6 +41,7 @@ pub(crate) async fn fill(
         dimension: space.dimension,
         rows: Vec::with_capacity(texts.len()),
         vectors: Vec::new(),
+        embedded: 0,
     };
     let mut seen: HashMap<&str, usize> = HashMap::new();
     let mut missing: Vec<usize> = Vec::new();
@@ -64,6 +67,7 @@ pub(crate) async fn fill(
             }
         }
     }
+    filled.embedded = missing.len();
     let embedded = embed(space, missing_texts, service).await?;
     for (slot, vector) in missing.into_iter().zip(embedded) {
         if let Some(place) = filled.vectors.get_mut(slot) {

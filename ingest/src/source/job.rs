@@ -173,7 +173,15 @@ impl Worker {
         error: &Error,
     ) -> Result<FileResult> {
         let reason = error.message().to_owned();
-        tracing::warn!(source = self.source.id, document = shell.id, reason, "a file can't be indexed");
+        let of_no_use = is_of_no_use(error);
+        if !of_no_use {
+            tracing::warn!(source = self.source.id, document = shell.id, reason, "a file can't be indexed");
+        }
+        let (state, shown) = if of_no_use {
+            (EntryState::Skipped { reason: reason.clone() }, FileState::Skipped { reason })
+        } else {
+            (EntryState::Failed { reason: reason.clone() }, FileState::Failed { reason })
+        };
         let older = self.sink.document(&self.source.collection, &shell.id).await?;
         let (title, media_type, chunks) =
             older.map(|entry| (entry.title, entry.media_type, entry.chunks)).unwrap_or_default();
@@ -186,12 +194,12 @@ impl Worker {
             size_bytes: stat.size,
             modified_ns: Some(stat.modified_ns),
             chunks,
-            state: EntryState::Failed { reason: reason.clone() },
+            state,
             source_id: self.source.id.clone(),
         };
         let version = entry.version.clone();
         self.sink.put_document(&self.source.collection, entry, None).await?;
-        Ok(FileResult::Stored { state: FileState::Failed { reason }, stat, read_ns, version, chunks })
+        Ok(FileResult::Stored { state: shown, stat, read_ns, version, chunks })
     }
 
     async fn read(&self, order: &Order, path: &Path) -> Result<Content, FileResult> {
@@ -243,6 +251,13 @@ fn is_final(error: &Error, tries: u32) -> bool {
         | ErrorKind::Cancelled
         | ErrorKind::Internal => false,
     }
+}
+
+/// Whether the file has nothing wrong with it, but nothing to index either. The extractor says so only in words.
+fn is_of_no_use(error: &Error) -> bool {
+    let format = error.message().strip_prefix("not a readable format");
+    let pretends = format.is_some_and(|what| what.starts_with(" (named"));
+    error.kind() == ErrorKind::BadContent && ((format.is_some() && !pretends) || error.message() == "no text")
 }
 
 /// Reads the file that was seen as `expected`. `None`: it is another one by now, or changed meanwhile.
