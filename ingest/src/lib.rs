@@ -8,6 +8,7 @@
 pub mod document;
 pub mod embed;
 pub mod error;
+pub mod import;
 pub mod sink;
 
 pub use error::{Error, ErrorKind, Result};
