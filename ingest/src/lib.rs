@@ -5,9 +5,11 @@
 
 #![warn(missing_docs)]
 
+pub mod chunk;
 pub mod document;
 pub mod embed;
 pub mod error;
+pub mod extract;
 pub mod import;
 pub mod sink;
 
