@@ -5,9 +5,14 @@
 
 #![warn(missing_docs)]
 
+pub mod chunk;
 pub mod document;
 pub mod embed;
 pub mod error;
+pub mod extract;
+pub mod import;
+pub mod pipeline;
 pub mod sink;
+pub mod source;
 
 pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,239 @@
+//! Extracted text to chunks that fit an embedder: whole blocks where they fit, balanced parts where they don't, never a
+//! word lost.
+//!
+//! Outline (pages, headings, blocks) → measure (one tokenisation) → runs of sections → atoms that fit → packing →
+//! a check of each chunk as it will be embedded. It doesn't know how documents were extracted or where chunks go.
+//!
+//! **Invariant:** a chunk never crosses a page; the chunks of a document cover all its text in order; with an embedder,
+//! [`embedding_text`] of each chunk fits its token limit.
+
+mod boundary;
+mod context;
+mod measure;
+mod outline;
+mod pack;
+mod runs;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+pub use context::embedding_text;
+
+use crate::document::{Chunk, ExtractedDocument};
+use crate::embed::Embedder;
+use crate::error::{Error, ErrorKind, Result};
+use measure::Measure;
+use outline::Outline;
+use runs::Run;
+
+/// The model's own start and end tokens.
+const SPECIAL_TOKENS: usize = 2;
+/// Words of a chunk when nothing embeds it.
+const WORDS_WITHOUT_EMBEDDER: usize = 400;
+/// Fewest tokens that title and headings have to leave to the text.
+const MIN_ROOM: usize = 8;
+/// Most bytes of a document's text; offsets are kept in 32 bits.
+const MAX_TEXT_BYTES: usize = 1 << 30;
+
+/// How documents are cut.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChunkerParams {
+    /// Most tokens of what is embedded, the model's own included; `None`, or more than that: the embedder's limit.
+    pub max_tokens: Option<usize>,
+    /// Tokens that a chunk repeats of the one before it, where a section had to be cut. At most a quarter of the limit.
+    pub overlap_tokens: usize,
+    /// Sections with fewer tokens than this join a neighbour, if the two fit.
+    pub min_tokens: usize,
+}
+
+impl Default for ChunkerParams {
+    /// No overlap: parts end with sentences and carry title and headings with them.
+    fn default() -> Self {
+        Self { max_tokens: None, overlap_tokens: 0, min_tokens: 64 }
+    }
+}
+
+/// Cuts a document into chunks. `title` is the one that will be given to [`embedding_text`].
+///
+/// # Errors
+/// `InvalidArgument` when the limit leaves no room for text beside title and headings; the embedder's own errors.
+///
+/// ```
+/// use ragstone_ingest::chunk::{ChunkerParams, chunk};
+/// use ragstone_ingest::document::{ExtractedDocument, Markup};
+///
+/// let text = "# Stones\n\nGranite is hard.\n\n## Soft ones\n\nTalc is not.".to_string();
+/// let document = ExtractedDocument { text, markup: Markup::Markdown, ..Default::default() };
+/// let chunks = chunk(&document, "Stones", None, &ChunkerParams::default())?;
+/// assert_eq!(chunks.len(), 1);
+/// assert_eq!(chunks[0].heading_path, ["Stones"]);
+/// # Ok::<(), ragstone_ingest::Error>(())
+/// ```
+pub fn chunk(
+    document: &ExtractedDocument,
+    title: &str,
+    embedder: Option<&dyn Embedder>,
+    params: &ChunkerParams,
+) -> Result<Vec<Chunk>> {
+    if document.text.len() > MAX_TEXT_BYTES {
+        let message = format!("{} bytes of text; at most {MAX_TEXT_BYTES} are chunked", document.text.len());
+        return Err(Error::new(ErrorKind::ResourceExhausted, message));
+    }
+    let chunker = Chunker {
+        text: &document.text,
+        title,
+        embedder,
+        params,
+        limit: token_limit(embedder, params)?,
+        outline: Outline::of(document),
+        measure: Measure::of(&document.text, embedder)?,
+    };
+    let runs = runs::runs(&chunker)?;
+    let chunks: Vec<Vec<Chunk>> = runs.par_iter().map(|run| chunker.cut(run)).collect::<Result<_>>()?;
+    Ok(chunks.into_iter().flatten().collect())
+}
+
+/// Tokens that text, title and headings may have together.
+fn token_limit(embedder: Option<&dyn Embedder>, params: &ChunkerParams) -> Result<usize> {
+    let own = embedder.map(|embedder| embedder.info().max_tokens);
+    let most = match (own, params.max_tokens) {
+        (Some(own), Some(asked)) => own.min(asked),
+        (Some(most), None) | (None, Some(most)) => most,
+        (None, None) => return Ok(WORDS_WITHOUT_EMBEDDER),
+    };
+    let special = if embedder.is_some() { SPECIAL_TOKENS } else { 0 };
+    match most.checked_sub(special) {
+        Some(limit) if limit >= MIN_ROOM => Ok(limit),
+        _ => Err(Error::invalid(
+            "max_tokens",
+            format!("{most} tokens; a chunk needs {} at least", MIN_ROOM + special),
+        )),
+    }
+}
+
+/// A document on its way to chunks.
+struct Chunker<'a> {
+    text: &'a str,
+    title: &'a str,
+    embedder: Option<&'a dyn Embedder>,
+    params: &'a ChunkerParams,
+    limit: usize,
+    outline: Outline,
+    measure: Measure,
+}
+
+impl Chunker<'_> {
+    /// Tokens left to the text below `path`.
+    fn room(&self, path: &[String]) -> Result<usize> {
+        let Some(embedder) = self.embedder else { return Ok(self.limit) };
+        let prefix = context::prefix(self.title, path, "");
+        let taken = if prefix.is_empty() { 0 } else { embedder.token_spans(&prefix)?.len() };
+        match self.limit.checked_sub(taken) {
+            Some(room) if room >= MIN_ROOM => Ok(room),
+            _ => Err(Error::invalid(
+                "title",
+                format!(
+                    "title and headings take {taken} of the {} tokens that the embedder reads",
+                    self.limit
+                ),
+            )),
+        }
+    }
+
+    /// The chunks of a run.
+    fn cut(&self, run: &Run) -> Result<Vec<Chunk>> {
+        let overlap = self.params.overlap_tokens.min(self.limit / 4).min(run.room / 2);
+        let spans = if self.measure.count(&run.span) <= run.room {
+            vec![run.span.clone()]
+        } else {
+            let room = run.room - overlap;
+            let atoms = self.atoms(run, room);
+            pack::pack(&atoms, &self.measure, room, self.params.min_tokens)
+        };
+        let mut chunks = Vec::with_capacity(spans.len());
+        let mut before: Option<Range<usize>> = None;
+        for span in spans {
+            let start = before.map_or(span.start, |before| self.overlap_start(&before, span.start, overlap));
+            before = Some(span.clone());
+            self.emit(start..span.end, run, &mut chunks)?;
+        }
+        Ok(chunks)
+    }
+
+    /// The blocks of a run, those that don't fit cut into parts.
+    fn atoms(&self, run: &Run, room: usize) -> Vec<Range<usize>> {
+        let mut atoms = Vec::new();
+        for block in self.outline.blocks.get(run.blocks.clone()).unwrap_or_default() {
+            if self.measure.count(&block.span) <= room {
+                atoms.push(block.span.clone());
+            } else {
+                atoms.extend(boundary::split(
+                    self.text,
+                    &block.span,
+                    room,
+                    &self.measure,
+                    &self.outline.seams,
+                ));
+            }
+        }
+        atoms
+    }
+
+    /// Where a chunk starts that repeats the end of the one before it: at a word.
+    fn overlap_start(&self, before: &Range<usize>, start: usize, overlap: usize) -> usize {
+        let from = self.measure.back(start, overlap).max(before.start);
+        let Some(repeated) = self.text.get(from..start).filter(|_| overlap > 0) else { return start };
+        let word = repeated.find(char::is_whitespace).and_then(|at| {
+            let rest = repeated.get(at..)?;
+            Some(from + at + rest.len() - rest.trim_start().len())
+        });
+        word.filter(|at| *at < start).unwrap_or(start)
+    }
+
+    /// Adds the chunk of a span, or its halves where the measure was too optimistic.
+    fn emit(&self, span: Range<usize>, run: &Run, chunks: &mut Vec<Chunk>) -> Result<()> {
+        let span = trimmed(self.text, span);
+        let text = self.text.get(span.clone()).unwrap_or_default();
+        if text.is_empty() {
+            return Ok(());
+        }
+        if let Some(embedder) = self.embedder {
+            let tokens = embedder.token_spans(&embedding_text(self.title, &run.path, text))?.len();
+            if tokens > self.limit {
+                return self.emit_halves(span, run, tokens, chunks);
+            }
+        }
+        chunks.push(Chunk { text: text.to_string(), span, heading_path: run.path.clone(), page: run.page });
+        Ok(())
+    }
+
+    fn emit_halves(
+        &self,
+        span: Range<usize>,
+        run: &Run,
+        tokens: usize,
+        chunks: &mut Vec<Chunk>,
+    ) -> Result<()> {
+        let half = (self.measure.count(&span) / 2).clamp(1, run.room);
+        let mut parts = boundary::split(self.text, &span, half, &self.measure, &self.outline.seams);
+        if parts.len() < 2 {
+            parts = boundary::halves(self.text, &span);
+        }
+        if parts.len() < 2 {
+            let message =
+                format!("one character at byte {} has {tokens} tokens; the embedder reads fewer", span.start);
+            return Err(Error::new(ErrorKind::FailedPrecondition, message));
+        }
+        parts.into_iter().try_for_each(|part| self.emit(part, run, chunks))
+    }
+}
+
+/// A span without the whitespace at its ends.
+fn trimmed(text: &str, span: Range<usize>) -> Range<usize> {
+    let Some(part) = text.get(span.clone()) else { return span.start..span.start };
+    let start = span.start + part.len() - part.trim_start().len();
+    start..start + part.trim().len()
+}

@@ -1,0 +1,146 @@
+//! PDF through pdf_oxide: plain text page by page.
+//!
+//! pdf_oxide bounds what it inflates (size and ratio per stream), the depth of objects and the operators of a page;
+//! the guard adds the time. A page that fails is left out as long as others can be read.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use pdf_oxide::PdfDocument;
+use pdf_oxide::object::{Object, ObjectRef};
+
+use super::limits::{Deadline, ExtractLimits, exhausted};
+use super::normalise::TextBuilder;
+use crate::document::{ExtractedDocument, Markup};
+use crate::error::{Error, Result};
+
+/// Deepest nesting of arrays and dictionaries. Real files stay below twenty, but the brackets of compressed data look
+/// like some hundreds; the stack of the guard holds this many. pdf_oxide itself descends without a limit.
+const MAX_DEPTH: u32 = 50_000;
+
+/// Most inner nodes of a page tree.
+const MAX_BRANCHES: usize = 100_000;
+
+/// Reads a PDF. The empty password is tried; another one is a reason to give up.
+pub(super) fn read(data: &Bytes, limits: &ExtractLimits, deadline: Deadline) -> Result<ExtractedDocument> {
+    if nesting(data) > MAX_DEPTH {
+        return Err(exhausted(format!("objects nested deeper than {MAX_DEPTH}")));
+    }
+    let pdf = PdfDocument::from_bytes(data.to_vec()).map_err(|error| reason(&error))?;
+    if !pdf.is_authenticated() {
+        return Err(needs_password());
+    }
+    check_page_tree(&pdf, deadline)?;
+    let count = pdf.page_count().map_err(|error| reason(&error))?;
+    limits.check_pages(count)?;
+    let mut text = TextBuilder::new(limits);
+    let mut first_failure = None;
+    for index in 0..count {
+        deadline.check()?;
+        let page = pdf.extract_text(index).unwrap_or_else(|error| {
+            first_failure.get_or_insert((index + 1, error));
+            String::new()
+        });
+        text.push_page(index + 1, &page)?;
+    }
+    let (text, pages) = text.finish();
+    if text.is_empty() {
+        return Err(match first_failure {
+            Some((page, error)) => Error::bad_content(format!("broken PDF: page {page}: {error}")),
+            None if count == 0 => Error::bad_content("the PDF has no pages"),
+            None => Error::bad_content("no text layer (scanned pages?)"),
+        });
+    }
+    if let Some((page, error)) = first_failure {
+        tracing::warn!(page, %error, "pages of a PDF were left out");
+    }
+    Ok(ExtractedDocument {
+        title: title(&pdf).unwrap_or_default(),
+        text,
+        markup: Markup::Plain,
+        pages,
+        ..Default::default()
+    })
+}
+
+/// Walks the page tree once. pdf_oxide counts pages by recursion, and one node that holds itself twice keeps it busy for
+/// ever. What can't be loaded is left to it: it knows how to mend trees.
+fn check_page_tree(pdf: &PdfDocument, deadline: Deadline) -> Result<()> {
+    let root = pdf.catalog().ok().and_then(|catalog| catalog.as_dict()?.get("Pages")?.as_reference());
+    let mut open: Vec<ObjectRef> = root.into_iter().collect();
+    let mut seen = HashSet::new();
+    while let Some(node) = open.pop() {
+        deadline.check()?;
+        let Ok(object) = pdf.load_object(node) else { continue };
+        let kids = object.as_dict().and_then(|node| node.get("Kids"));
+        let Some(kids) = kids.and_then(|kids| pdf.resolve_references(kids, 1).ok()) else { continue };
+        // A page may be listed twice, a branch may not.
+        if !seen.insert(node) {
+            return Err(Error::bad_content("broken PDF: its page tree has a loop"));
+        }
+        if seen.len() > MAX_BRANCHES {
+            return Err(exhausted(format!("a page tree of more than {MAX_BRANCHES} branches")));
+        }
+        open.extend(kids.as_array().into_iter().flatten().filter_map(Object::as_reference));
+    }
+    Ok(())
+}
+
+/// Longest run of opened and not yet closed arrays and dictionaries in the bytes of the file. Compressed data looks like
+/// noise, in which as many close as open; a closing one without an opening one is skipped.
+fn nesting(data: &[u8]) -> u32 {
+    let (mut arrays, mut dictionaries, mut deepest) = (0u32, 0u32, 0u32);
+    let mut previous = 0u8;
+    for byte in data {
+        match (previous, *byte) {
+            (_, b'[') => arrays += 1,
+            (_, b']') => arrays = arrays.saturating_sub(1),
+            (b'<', b'<') => dictionaries += 1,
+            (b'>', b'>') => dictionaries = dictionaries.saturating_sub(1),
+            // Objects don't nest: what was left open ends here.
+            (b'b', b'j') => (arrays, dictionaries) = (0, 0),
+            _ => {}
+        }
+        // `<<<<` are two dictionaries, not three.
+        previous = if matches!((previous, *byte), (b'<', b'<') | (b'>', b'>')) { 0 } else { *byte };
+        deepest = deepest.max(arrays + dictionaries);
+    }
+    deepest
+}
+
+/// `/Title` of the information dictionary, unless an application made it up.
+fn title(pdf: &PdfDocument) -> Option<String> {
+    let resolve = |object: &Object| pdf.resolve_references(object, 2).ok();
+    let info = resolve(pdf.trailer().as_dict()?.get("Info")?)?;
+    let value = resolve(info.as_dict()?.get("Title")?)?;
+    let title = text_string(value.as_string()?);
+    let title = title.trim();
+    let lower = title.to_lowercase();
+    let made_up = lower == "untitled"
+        || lower.starts_with("microsoft word - ")
+        || lower.starts_with("microsoft powerpoint - ")
+        || [".doc", ".docx", ".pdf", ".tex", ".dvi", ".indd", ".qxd"].iter().any(|end| lower.ends_with(end));
+    (!made_up && !title.is_empty()).then(|| title.to_string())
+}
+
+/// A PDF text string: UTF-16 or UTF-8 with a mark, else PDFDocEncoding, which is near enough to Windows-1252.
+fn text_string(bytes: &[u8]) -> String {
+    match bytes {
+        [0xfe, 0xff, ..] => encoding_rs::UTF_16BE.decode(bytes).0,
+        [0xff, 0xfe, ..] => encoding_rs::UTF_16LE.decode(bytes).0,
+        [0xef, 0xbb, 0xbf, rest @ ..] => String::from_utf8_lossy(rest),
+        _ => encoding_rs::WINDOWS_1252.decode_without_bom_handling(bytes).0,
+    }
+    .into_owned()
+}
+
+fn needs_password() -> Error {
+    Error::bad_content("the PDF needs a password")
+}
+
+fn reason(error: &pdf_oxide::Error) -> Error {
+    match error {
+        pdf_oxide::Error::EncryptedPdf => needs_password(),
+        other => Error::bad_content(format!("broken PDF: {other}")),
+    }
+}
