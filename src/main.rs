@@ -1,1 +1,3 @@
+//! The `ragstone` binary.
+
 fn main() {}

@@ -5,9 +5,11 @@
 
 #![warn(missing_docs)]
 
+pub mod chunk;
 pub mod document;
 pub mod embed;
 pub mod error;
+pub mod extract;
 pub mod sink;
 
 pub use error::{Error, ErrorKind, Result};

@@ -76,6 +76,12 @@ pub trait BatchSink: Send + Sync + 'static {
     /// when there is no such document.
     async fn rename_document(&self, collection: &str, from: &str, entry: DocumentEntry) -> Result<bool>;
 
+    /// Updates what the ledger knows of a stored document's file (`modified_ns`, `source_id`) and nothing else: its points
+    /// stay as they are. A sink that does not keep it costs one more reading of the file after a restart, no more.
+    async fn touch_document(&self, _collection: &str, _entry: DocumentEntry) -> Result<()> {
+        Ok(())
+    }
+
     /// Deletes documents with their points. Returns the sequence number.
     async fn delete_documents(&self, collection: &str, ids: Vec<String>) -> Result<u64>;
 

@@ -1,10 +1,33 @@
 //! Text to vectors. One trait, several providers; a fingerprint tells whether two vectors may be compared.
+//!
+//! [`service::EmbedService`] is the front that the pipeline and the search handlers use; [`registry::EmbedderRegistry`]
+//! knows the configured embedders and loads each when it is first needed.
+
+pub mod config;
+pub mod fastembed;
+pub mod minilm;
+pub mod registry;
+pub mod service;
+
+mod local_model;
+mod onnxruntime;
+mod prefixes;
+mod queue;
+mod tokens;
+mod vector;
+mod worker;
 
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+
+pub use config::{EmbedderConfig, FastembedConfig, OnnxConfig, Pooling};
+pub use minilm::MINILM;
+pub use registry::{EmbedderRegistry, EmbedderStatus, RegistryOptions};
+pub use service::{EmbedService, Priority, ServiceOptions};
+pub use tokens::MAX_EMBEDDED_BYTES;
 
 /// What is known of an embedder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

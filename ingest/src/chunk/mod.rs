@@ -1,0 +1,1 @@
+//! Extracted text to chunks that fit an embedder.

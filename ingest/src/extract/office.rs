@@ -1,0 +1,99 @@
+//! Word, Excel and PowerPoint, of both generations, through undoc: Markdown, with slides and sheets as pages.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use undoc::render::{RenderOptions, render_section_to_string, to_markdown};
+use undoc::{Document, FormatType};
+
+use super::archive::{self, ZipKind};
+use super::detect::Container;
+use super::limits::{Deadline, ExtractLimits};
+use super::normalise::TextBuilder;
+use crate::document::{ExtractedDocument, Markup};
+use crate::error::{Error, Result};
+
+/// Reads an Office document.
+pub(super) fn read(
+    container: Container,
+    data: &Bytes,
+    limits: &ExtractLimits,
+    deadline: Deadline,
+) -> Result<ExtractedDocument> {
+    let format = match container {
+        Container::Zip => match archive::inspect(data, limits, deadline)? {
+            ZipKind::Docx => FormatType::Docx,
+            ZipKind::Xlsx => FormatType::Xlsx,
+            ZipKind::Pptx => FormatType::Pptx,
+        },
+        Container::Ole => undoc::detect_format_from_bytes(data).map_err(|error| reason(&error))?,
+    };
+    let mut document = parse(format, data).map_err(|error| reason(&error))?;
+    deadline.check()?;
+    // Pictures are not read here, and may be most of the file.
+    document.resources.clear();
+    let options =
+        RenderOptions { include_images: false, escape_special_chars: false, max_heading_level: 6, ..Default::default() };
+    let mut text = TextBuilder::new(limits);
+    match format {
+        FormatType::Docx | FormatType::Doc => {
+            text.push(&to_markdown(&document, &options).map_err(|error| reason(&error))?)?;
+        }
+        _ => {
+            limits.check_pages(document.sections.len())?;
+            for (index, section) in document.sections.iter().enumerate() {
+                deadline.check()?;
+                // The first section of a call is rendered without the rule that parts it from its neighbour.
+                let page = render_section_to_string(section, 0, format, &options, &HashMap::new());
+                text.push_page(index + 1, &page)?;
+            }
+        }
+    }
+    let (text, pages) = text.finish();
+    let title = title(&document);
+    Ok(ExtractedDocument { media_type: media_type(format).into(), title, text, markup: Markup::Markdown, pages })
+}
+
+/// The container was inspected; which parser reads it is no longer a guess.
+fn parse(format: FormatType, data: &Bytes) -> undoc::Result<Document> {
+    let data = data.to_vec();
+    match format {
+        FormatType::Docx => undoc::docx::DocxParser::from_bytes(data)?.parse(),
+        FormatType::Xlsx => undoc::xlsx::XlsxParser::from_bytes(data)?.parse(),
+        FormatType::Pptx => undoc::pptx::PptxParser::from_bytes(data)?.parse(),
+        FormatType::Doc => undoc::doc::DocParser::from_bytes(data)?.parse(),
+        FormatType::Xls => undoc::xls::XlsParser::from_bytes(data)?.parse(),
+        FormatType::Ppt => undoc::ppt::PptParser::from_bytes(data)?.parse(),
+    }
+}
+
+/// The declared title, unless it is what an application puts there by itself.
+fn title(document: &Document) -> String {
+    let declared = document.metadata.title.as_deref().map(str::trim).unwrap_or_default();
+    match declared.to_lowercase().as_str() {
+        "powerpoint presentation" | "slide 1" | "word document" | "untitled" | "presentation" | "title" => String::new(),
+        _ => declared.to_string(),
+    }
+}
+
+fn media_type(format: FormatType) -> &'static str {
+    match format {
+        FormatType::Docx => "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+        FormatType::Xlsx => "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+        FormatType::Pptx => "application/vnd.openxmlformats-officedocument.presentationml.presentation",
+        FormatType::Doc => "application/msword",
+        FormatType::Xls => "application/vnd.ms-excel",
+        FormatType::Ppt => "application/vnd.ms-powerpoint",
+    }
+}
+
+fn reason(error: &undoc::Error) -> Error {
+    Error::bad_content(match error {
+        undoc::Error::Encrypted => "the document needs a password".to_string(),
+        undoc::Error::UnknownFormat => "not a readable format (unknown container)".to_string(),
+        undoc::Error::UnsupportedFormat(_) => {
+            "not a readable format (an OLE container, but not of Word, Excel or PowerPoint)".to_string()
+        }
+        other => format!("broken Office file: {other}"),
+    })
+}

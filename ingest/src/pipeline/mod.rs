@@ -1,0 +1,317 @@
+//! One document on its way: extract, chunk, embed, assemble, put. It knows no source: whoever has a document calls
+//! [`Pipeline::ingest`], from as many tasks as it likes.
+//!
+//! **Invariant:** a document is replaced whole or not at all; an error leaves the stored version as it was.
+
+mod admission;
+mod assemble;
+#[cfg(test)]
+pub(crate) mod fakes;
+mod identity;
+mod prepare;
+mod recipe;
+#[cfg(test)]
+mod tests;
+mod vectors;
+
+use std::sync::Arc;
+
+use chrono::{DateTime, SecondsFormat};
+use tokio::sync::Semaphore;
+
+pub use self::admission::Admission;
+use self::admission::{ByteBudget, Turn, Turns};
+pub use self::assemble::MAX_DOCUMENT_BATCH_BYTES;
+use self::assemble::RowCommon;
+pub use self::identity::{
+    MAX_DOCUMENT_ID_BYTES, MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_TITLE_BYTES, MAX_URI_BYTES, bounded_id,
+    chunk_key, document_id, recipe_of,
+};
+pub use self::prepare::MAX_CHUNKS;
+use self::prepare::Prepared;
+pub use self::recipe::PIPELINE_VERSION;
+use self::recipe::Recipe;
+use crate::chunk::ChunkerParams;
+use crate::document::{DocumentEntry, EntryState, RawDocument};
+use crate::embed::registry::EmbedderRegistry;
+use crate::embed::service::EmbedService;
+use crate::error::{Error, ErrorKind, Result};
+use crate::extract::ExtractLimits;
+use crate::sink::BatchSink;
+
+/// Settings of a pipeline.
+#[derive(Debug, Clone)]
+pub struct PipelineConfig {
+    /// Bounds of extraction.
+    pub extract: ExtractLimits,
+    /// How text is split.
+    pub chunker: ChunkerParams,
+    /// Most bytes of content that all documents in flight hold together; a larger document waits to be alone.
+    pub max_in_flight_bytes: usize,
+    /// Documents extracted at the same time.
+    pub extract_parallelism: usize,
+}
+
+impl Default for PipelineConfig {
+    fn default() -> Self {
+        Self {
+            extract: ExtractLimits::default(),
+            chunker: ChunkerParams::default(),
+            max_in_flight_bytes: 256 << 20,
+            extract_parallelism: std::thread::available_parallelism().map_or(2, usize::from),
+        }
+    }
+}
+
+/// What became of a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ingested {
+    /// Under which it is stored.
+    pub document_id: String,
+    /// Whether anything had to be done.
+    pub outcome: Outcome,
+    /// Sequence number of the write; 0 when there was none, the stored version is visible already.
+    pub seq_no: u64,
+    /// Points of the document.
+    pub chunks: u32,
+    /// The stored version.
+    pub version: String,
+}
+
+/// Whether anything had to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// This version is stored now.
+    Indexed,
+    /// This version was stored already.
+    Unchanged,
+}
+
+/// Turns documents into points. Cheap to share; all methods may be called from many tasks.
+pub struct Pipeline {
+    config: PipelineConfig,
+    registry: Arc<EmbedderRegistry>,
+    service: Arc<EmbedService>,
+    sink: Arc<dyn BatchSink>,
+    budget: ByteBudget,
+    turns: Turns,
+    extractors: Arc<Semaphore>,
+}
+
+impl std::fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pipeline").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Pipeline {
+    /// A pipeline that ends in `sink`.
+    pub fn new(
+        config: PipelineConfig,
+        registry: Arc<EmbedderRegistry>,
+        service: Arc<EmbedService>,
+        sink: Arc<dyn BatchSink>,
+    ) -> Self {
+        let budget = ByteBudget::new(config.max_in_flight_bytes);
+        let extractors = Arc::new(Semaphore::new(config.extract_parallelism.clamp(1, Semaphore::MAX_PERMITS)));
+        Self { config, registry, service, sink, budget, turns: Turns::default(), extractors }
+    }
+
+    /// Makes `raw` the stored version of its document. Returns when it is durable and visible.
+    ///
+    /// Calls for the same document run one after the other; the last one wins.
+    ///
+    /// # Errors
+    /// `BadContent` when it can't be read, `FailedPrecondition` when the collection was filled by another embedder,
+    /// `InvalidArgument` and `ResourceExhausted` when it is over a bound. The older version stays.
+    pub async fn ingest(&self, collection: &str, raw: RawDocument) -> Result<Ingested> {
+        let admission = self.admit(raw.data.len()).await?;
+        self.ingest_admitted(collection, raw, admission).await
+    }
+
+    /// Waits until `bytes` of content may be read into memory, for callers that read only then.
+    pub async fn admit(&self, bytes: usize) -> Result<Admission> {
+        self.budget.admit(bytes).await
+    }
+
+    /// As [`Self::ingest`], for content that was read under an admission.
+    pub async fn ingest_admitted(
+        &self,
+        collection: &str,
+        mut raw: RawDocument,
+        admission: Admission,
+    ) -> Result<Ingested> {
+        raw.id = document_id(&raw)?;
+        check_bounds(&raw)?;
+        let turn = self.turns.take(collection, &raw.id).await;
+        let raw = Arc::new(raw);
+        let (recipe, version) = self.identify(collection, &raw).await?;
+        let stored = self.sink.document(collection, &raw.id).await?;
+        if let Some(entry) = stored.as_ref().filter(|entry| is_current(entry, &version)) {
+            return self.keep(collection, entry, &raw).await;
+        }
+        let reusable = stored.is_some_and(|entry| entry.chunks > 0);
+        let (prepared, common, admission) = self.prepare(&raw, &recipe, admission).await?;
+        let entry = entry(&raw, &prepared, version);
+        drop(raw);
+        let (document_id, chunks, version) = (entry.id.clone(), entry.chunks, entry.version.clone());
+        let spaces = self.fill_spaces(collection, &document_id, reusable, &recipe, &prepared).await?;
+        let batch = blocking(move || assemble::assemble(&common, &prepared, spaces)).await?;
+        let seq_no = self.put(collection, entry, batch, (turn, admission)).await?;
+        Ok(Ingested { document_id, outcome: Outcome::Indexed, seq_no, chunks, version })
+    }
+
+    /// The recipe of a collection: the first digits of the version of every document made with it.
+    ///
+    /// # Errors
+    /// As [`Self::ingest`] has for every document of the collection; so a source asks before it reads a file.
+    pub async fn recipe(&self, collection: &str) -> Result<String> {
+        Ok(self.resolve(collection).await?.hash)
+    }
+
+    /// Whether `raw` is what a version was made of.
+    pub async fn is_version(&self, collection: &str, raw: &Arc<RawDocument>, version: &str) -> Result<bool> {
+        Ok(self.identify(collection, raw).await?.1 == version)
+    }
+
+    async fn resolve(&self, collection: &str) -> Result<Recipe> {
+        let target = self.sink.target(collection).await?;
+        let (registry, params) = (Arc::clone(&self.registry), self.config.chunker.clone());
+        blocking(move || Recipe::resolve(&target, &registry, &params)).await
+    }
+
+    async fn identify(&self, collection: &str, raw: &Arc<RawDocument>) -> Result<(Recipe, String)> {
+        let target = self.sink.target(collection).await?;
+        let (registry, params) = (Arc::clone(&self.registry), self.config.chunker.clone());
+        let raw = Arc::clone(raw);
+        blocking(move || {
+            let recipe = Recipe::resolve(&target, &registry, &params)?;
+            let version = identity::version(&recipe.hash, &raw)?;
+            Ok((recipe, version))
+        })
+        .await
+    }
+
+    /// Keeps a stored version; its entry follows the file.
+    async fn keep(&self, collection: &str, stored: &DocumentEntry, raw: &RawDocument) -> Result<Ingested> {
+        if stored.modified_ns != raw.modified_ns || stored.source_id != raw.source_id {
+            let entry = DocumentEntry {
+                modified_ns: raw.modified_ns,
+                source_id: raw.source_id.clone(),
+                ..stored.clone()
+            };
+            self.sink.touch_document(collection, entry).await?;
+        }
+        Ok(Ingested {
+            document_id: raw.id.clone(),
+            outcome: Outcome::Unchanged,
+            seq_no: 0,
+            chunks: stored.chunks,
+            version: stored.version.clone(),
+        })
+    }
+
+    async fn prepare(
+        &self,
+        raw: &Arc<RawDocument>,
+        recipe: &Recipe,
+        admission: Admission,
+    ) -> Result<(Prepared, RowCommon, Admission)> {
+        let closed = |_| Error::new(ErrorKind::Cancelled, "the pipeline is closed");
+        let permit = Arc::clone(&self.extractors).acquire_owned().await.map_err(closed)?;
+        let (raw, recipe, config) = (Arc::clone(raw), recipe.clone(), self.config.clone());
+        blocking(move || {
+            // Held by the work, not by its caller: a caller that goes away does not end the work.
+            let _permit = permit;
+            let prepared = prepare::prepare(&raw, &recipe, &config.extract, &config.chunker)?;
+            let common = RowCommon { document_id: raw.id.clone(), uri: raw.uri.clone(), payload: payload(&raw)? };
+            assemble::check_size(&common, &prepared, recipe.vector_bytes())?;
+            Ok((prepared, common, admission))
+        })
+        .await
+    }
+
+    async fn fill_spaces(
+        &self,
+        collection: &str,
+        id: &str,
+        reusable: bool,
+        recipe: &Recipe,
+        prepared: &Prepared,
+    ) -> Result<Vec<vectors::SpaceVectors>> {
+        let mut stored = vectors::StoredVectors::new();
+        if reusable && !recipe.spaces.is_empty() {
+            stored = self.sink.document_vectors(collection, id).await?;
+        }
+        let mut filled = Vec::with_capacity(recipe.spaces.len());
+        for space in &recipe.spaces {
+            filled.push(vectors::fill(space, &prepared.embedding_texts, &mut stored, &self.service).await?);
+        }
+        Ok(filled)
+    }
+
+    /// Writes. The write ends before the document's next turn begins, even when the caller goes away.
+    async fn put(
+        &self,
+        collection: &str,
+        entry: DocumentEntry,
+        batch: arrow::array::RecordBatch,
+        held: (Turn, Admission),
+    ) -> Result<u64> {
+        let (sink, collection) = (Arc::clone(&self.sink), collection.to_owned());
+        let write = tokio::spawn(async move {
+            let _held = held;
+            sink.put_document(&collection, entry, Some(batch)).await
+        });
+        write.await.map_err(|error| Error::new(ErrorKind::Internal, format!("a write was lost: {error}")))?
+    }
+}
+
+fn check_bounds(raw: &RawDocument) -> Result<()> {
+    let texts = [("uri", raw.uri.len(), MAX_URI_BYTES), ("title", raw.title.len(), MAX_TITLE_BYTES)];
+    for (field, bytes, limit) in texts {
+        if bytes > limit {
+            return Err(Error::invalid(field, format!("{bytes} bytes are over the limit of {limit}")));
+        }
+    }
+    Ok(())
+}
+
+fn is_current(entry: &DocumentEntry, version: &str) -> bool {
+    entry.state == EntryState::Indexed && entry.version == version
+}
+
+fn entry(raw: &RawDocument, prepared: &Prepared, version: String) -> DocumentEntry {
+    DocumentEntry {
+        id: raw.id.clone(),
+        uri: raw.uri.clone(),
+        title: prepared.title.clone(),
+        media_type: prepared.media_type.clone(),
+        version,
+        size_bytes: raw.data.len() as u64,
+        modified_ns: raw.modified_ns,
+        chunks: u32::try_from(prepared.chunks.len()).unwrap_or(u32::MAX),
+        state: EntryState::Indexed,
+        source_id: raw.source_id.clone(),
+    }
+}
+
+/// The payload of every chunk: the metadata, and for a file the time of its content.
+fn payload(raw: &RawDocument) -> Result<String> {
+    let mut metadata = raw.metadata.clone();
+    if let Some(ns) = raw.modified_ns
+        && !metadata.contains_key("modified")
+    {
+        let modified = DateTime::from_timestamp_nanos(ns).to_rfc3339_opts(SecondsFormat::Micros, true);
+        metadata.insert("modified".into(), modified.into());
+    }
+    serde_json::to_string(&metadata).map_err(|error| Error::invalid("metadata", error.to_string()))
+}
+
+/// Runs CPU work off the async threads; a panic in it is an error.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        let message = if error.is_panic() { "reading the document hit a defect" } else { "the pipeline is closed" };
+        Err(Error::new(ErrorKind::Internal, message))
+    })
+}

@@ -1,0 +1,49 @@
+//! Content to chunks: the part of the pipeline that only needs the CPU. It knows no sink and embeds nothing.
+
+use super::identity::{self, MAX_TITLE_BYTES};
+use super::recipe::Recipe;
+use crate::chunk::{self, ChunkerParams};
+use crate::document::{Chunk, RawDocument};
+use crate::error::{Error, ErrorKind, Result};
+use crate::extract::{self, ExtractLimits};
+
+/// Most chunks of one document.
+pub const MAX_CHUNKS: usize = 60_000;
+
+/// A document that is ready to be embedded.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub title: String,
+    pub media_type: String,
+    pub chunks: Vec<Chunk>,
+    /// What is embedded of each chunk: its text in its context.
+    pub embedding_texts: Vec<String>,
+}
+
+/// Extracts and chunks a document. Blocks, for seconds when it is large.
+///
+/// # Errors
+/// `BadContent` when it can't be read or has no text, `ResourceExhausted` when it has too many chunks.
+pub(crate) fn prepare(
+    raw: &RawDocument,
+    recipe: &Recipe,
+    limits: &ExtractLimits,
+    params: &ChunkerParams,
+) -> Result<Prepared> {
+    let document = extract::extract(raw, limits)?;
+    let title = if raw.title.is_empty() { document.title.trim() } else { raw.title.as_str() };
+    let title = identity::cut(title, MAX_TITLE_BYTES).to_owned();
+    let chunks = chunk::chunk(&document, &title, recipe.chunking_embedder(), params)?;
+    if chunks.is_empty() {
+        return Err(Error::bad_content("it has no text"));
+    }
+    if chunks.len() > MAX_CHUNKS {
+        let message = format!("it makes {} chunks, over the limit of {MAX_CHUNKS}: split it", chunks.len());
+        return Err(Error::new(ErrorKind::ResourceExhausted, message));
+    }
+    let embedding_texts = chunks
+        .iter()
+        .map(|chunk| chunk::embedding_text(&title, &chunk.heading_path, &chunk.text))
+        .collect();
+    Ok(Prepared { title, media_type: document.media_type, chunks, embedding_texts })
+}

@@ -1,0 +1,283 @@
+//! One piece of work on a folder's files: read a file and hand it to the pipeline, follow a rename, delete. It decides
+//! nothing about other files.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+use super::FolderSource;
+use super::config::MAX_TRIES_WITHOUT_ROOM;
+use super::files::{FileState, Job};
+use super::names::{Names, file_name, file_url, slashed};
+use super::survey::{FileStat, Seen, Surveyor, reason};
+use crate::document::{DocumentEntry, EntryState, RawDocument};
+use crate::error::{Error, ErrorKind, Result};
+use crate::pipeline::{Admission, Pipeline};
+use crate::sink::BatchSink;
+
+/// What became of a job.
+#[derive(Debug)]
+pub(crate) enum Done {
+    Ingested { key: String, result: FileResult },
+    /// `moved`: nothing is stored under `from` any more.
+    Moved { from: String, moved: bool, to: String, result: FileResult },
+    Removed { keys: Vec<String>, result: Result<()> },
+}
+
+/// What became of a file.
+#[derive(Debug)]
+pub(crate) enum FileResult {
+    /// The ledger knows it, indexed or failed for good.
+    Stored { state: FileState, stat: FileStat, read_ns: i64, version: String, chunks: u32 },
+    /// It is no file any more, or not one that counts.
+    Vanished,
+    /// It changed while it was read.
+    Unsettled,
+    /// It failed for a reason that may pass.
+    Retry { error: Error, stat: Option<FileStat> },
+}
+
+/// What the jobs of one source share.
+pub(crate) struct Worker {
+    pub source: FolderSource,
+    pub pipeline: Arc<Pipeline>,
+    pub sink: Arc<dyn BatchSink>,
+}
+
+/// A job with what it has to know of its circumstances.
+pub(crate) struct Order {
+    pub job: Job,
+    pub surveyor: Surveyor,
+    pub recipe: String,
+    /// Tries in a row that failed before this one.
+    pub tries: u32,
+}
+
+struct Content {
+    data: Bytes,
+    stat: FileStat,
+    read_ns: i64,
+    admission: Admission,
+}
+
+impl Worker {
+    /// Does a job. Errors are part of the outcome.
+    pub async fn run(&self, order: &Order) -> Done {
+        match &order.job {
+            Job::Ingest { key, path } => {
+                let result = self.ingest(order, key, path).await.unwrap_or_else(|result| result);
+                Done::Ingested { key: key.clone(), result }
+            }
+            Job::Move { from, from_path, to, path } => {
+                let mut moved = false;
+                let result = self.follow(order, (from, from_path), (to, path), &mut moved).await;
+                let result = result.unwrap_or_else(|result| result);
+                Done::Moved { from: from.clone(), moved, to: to.clone(), result }
+            }
+            Job::Remove { keys } => {
+                let ids = keys.iter().map(|key| order.surveyor.names.id(key)).collect();
+                let result = self.sink.delete_documents(&self.source.collection, ids).await.map(drop);
+                Done::Removed { keys: keys.clone(), result }
+            }
+        }
+    }
+
+    /// The outcome of a job that died.
+    pub fn died(job: &Job) -> Done {
+        let error = || Error::new(ErrorKind::Internal, "indexing it hit a defect");
+        let result = || FileResult::Retry { error: error(), stat: None };
+        match job {
+            Job::Ingest { key, .. } => Done::Ingested { key: key.clone(), result: result() },
+            Job::Move { from, to, .. } => {
+                Done::Moved { from: from.clone(), moved: false, to: to.clone(), result: result() }
+            }
+            Job::Remove { keys } => Done::Removed { keys: keys.clone(), result: Err(error()) },
+        }
+    }
+
+    async fn ingest(&self, order: &Order, key: &str, path: &Path) -> Result<FileResult, FileResult> {
+        let content = self.read(order, path).await?;
+        let raw = self.raw(&order.surveyor.names, key, path, content.data.clone(), content.stat);
+        self.hand_over(order, raw, content).await
+    }
+
+    /// If the file at `to` is what the ledger has at `from`, its points move; nothing is embedded again. Then it is
+    /// handed over like any file, for what depends on its name.
+    async fn follow(
+        &self,
+        order: &Order,
+        from: (&str, &Path),
+        to: (&str, &Path),
+        moved: &mut bool,
+    ) -> Result<FileResult, FileResult> {
+        let content = self.read(order, to.1).await?;
+        let names = &order.surveyor.names;
+        let raw = self.raw(names, to.0, to.1, content.data.clone(), content.stat);
+        let before = self.raw(names, from.0, from.1, content.data.clone(), content.stat);
+        let stat = content.stat;
+        let retry = |error| FileResult::Retry { error, stat: Some(stat) };
+        *moved = self.move_points(before, &raw, &order.recipe).await.map_err(retry)?;
+        self.hand_over(order, raw, content).await
+    }
+
+    async fn move_points(&self, before: RawDocument, after: &RawDocument, recipe: &str) -> Result<bool> {
+        let collection = &self.source.collection;
+        let stored = self.sink.document(collection, &before.id).await?;
+        let Some(stored) = stored.filter(|entry| entry.state == EntryState::Indexed) else { return Ok(false) };
+        let from = before.id.clone();
+        if !self.pipeline.is_version(collection, &Arc::new(before), &stored.version).await? {
+            return Ok(false);
+        }
+        let entry = DocumentEntry {
+            id: after.id.clone(),
+            uri: after.uri.clone(),
+            // Not done yet: a scan after a crash reads the file again.
+            version: recipe.to_owned(),
+            modified_ns: None,
+            ..stored
+        };
+        self.sink.rename_document(collection, &from, entry).await
+    }
+
+    async fn hand_over(&self, order: &Order, raw: RawDocument, content: Content) -> Result<FileResult, FileResult> {
+        let Content { data, stat, read_ns, admission } = content;
+        drop(data);
+        let shell = RawDocument { data: Bytes::new(), ..raw.clone() };
+        match self.pipeline.ingest_admitted(&self.source.collection, raw, admission).await {
+            Ok(done) => {
+                let (version, chunks) = (done.version, done.chunks);
+                Ok(FileResult::Stored { state: FileState::Indexed, stat, read_ns, version, chunks })
+            }
+            Err(error) if is_final(&error, order.tries) => {
+                self.record_failure(order, shell, stat, read_ns, &error).await.map_err(|error| {
+                    FileResult::Retry { error, stat: Some(stat) }
+                })
+            }
+            Err(error) => Err(FileResult::Retry { error, stat: Some(stat) }),
+        }
+    }
+
+    /// A bad file goes to the ledger with its reason, so that it is not read again before it changes. Points of an
+    /// older version stay.
+    async fn record_failure(
+        &self,
+        order: &Order,
+        shell: RawDocument,
+        stat: FileStat,
+        read_ns: i64,
+        error: &Error,
+    ) -> Result<FileResult> {
+        let reason = error.message().to_owned();
+        tracing::warn!(source = self.source.id, document = shell.id, reason, "a file can't be indexed");
+        let older = self.sink.document(&self.source.collection, &shell.id).await?;
+        let (title, media_type, chunks) =
+            older.map(|entry| (entry.title, entry.media_type, entry.chunks)).unwrap_or_default();
+        let entry = DocumentEntry {
+            id: shell.id,
+            uri: shell.uri,
+            title,
+            media_type,
+            version: order.recipe.clone(),
+            size_bytes: stat.size,
+            modified_ns: Some(stat.modified_ns),
+            chunks,
+            state: EntryState::Failed { reason: reason.clone() },
+            source_id: self.source.id.clone(),
+        };
+        let version = entry.version.clone();
+        self.sink.put_document(&self.source.collection, entry, None).await?;
+        Ok(FileResult::Stored { state: FileState::Failed { reason }, stat, read_ns, version, chunks })
+    }
+
+    async fn read(&self, order: &Order, path: &Path) -> Result<Content, FileResult> {
+        let look = || {
+            let (surveyor, path) = (order.surveyor.clone(), path.to_owned());
+            run_blocking(move || surveyor.one(&path))
+        };
+        let retry = |error| FileResult::Retry { error, stat: None };
+        let Some(Seen::File(stat)) = look().await.map_err(retry)? else { return Err(FileResult::Vanished) };
+        let size = usize::try_from(stat.size).unwrap_or(usize::MAX);
+        let admission = self.pipeline.admit(size).await.map_err(retry)?;
+        let full = order.surveyor.root.join(path);
+        match run_blocking(move || read_whole(&full, stat, size)).await {
+            Ok(Some((data, read_ns))) => Ok(Content { data, stat, read_ns, admission }),
+            Ok(None) => Err(FileResult::Unsettled),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(FileResult::Vanished),
+            Err(error) => Err(FileResult::Retry { error, stat: Some(stat) }),
+        }
+    }
+
+    fn raw(&self, names: &Names, key: &str, path: &Path, data: Bytes, stat: FileStat) -> RawDocument {
+        let (name, extension) = file_name(path);
+        let mut metadata = Map::new();
+        metadata.insert("file_name".into(), Value::from(name.clone()));
+        metadata.insert("file_ext".into(), Value::from(extension));
+        metadata.insert("path".into(), Value::from(slashed(path)));
+        metadata.insert("size".into(), Value::from(stat.size));
+        RawDocument {
+            id: names.id(key),
+            file_name: name,
+            uri: file_url(&self.source.root.join(path)),
+            data,
+            metadata,
+            modified_ns: Some(stat.modified_ns),
+            source_id: self.source.id.clone(),
+            ..RawDocument::default()
+        }
+    }
+}
+
+/// Whether trying again is of no use until the file changes.
+fn is_final(error: &Error, tries: u32) -> bool {
+    match error.kind() {
+        ErrorKind::BadContent | ErrorKind::InvalidArgument => true,
+        ErrorKind::ResourceExhausted => tries >= MAX_TRIES_WITHOUT_ROOM,
+        ErrorKind::NotFound
+        | ErrorKind::FailedPrecondition
+        | ErrorKind::Unavailable
+        | ErrorKind::Cancelled
+        | ErrorKind::Internal => false,
+    }
+}
+
+/// Reads the file that was seen as `expected`. `None`: it is another one by now, or changed meanwhile.
+fn read_whole(path: &Path, expected: FileStat, size: usize) -> Result<Option<(Bytes, i64)>> {
+    let failed = |error: std::io::Error| {
+        let kind = match error.kind() {
+            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+            _ => ErrorKind::Unavailable,
+        };
+        Error::new(kind, format!("it can't be read: {}", reason(&error)))
+    };
+    let mut file = File::open(path).map_err(failed)?;
+    let before = file.metadata().map_err(failed)?;
+    if !before.is_file() || FileStat::of(&before) != expected {
+        return Ok(None);
+    }
+    let mut data = Vec::with_capacity(size);
+    let limit = expected.size.saturating_add(1);
+    file.by_ref().take(limit).read_to_end(&mut data).map_err(failed)?;
+    let read_ns = now_ns();
+    let after = file.metadata().map_err(failed)?;
+    let is_whole = data.len() == size && FileStat::of(&after) == expected;
+    Ok(is_whole.then(|| (Bytes::from(data), read_ns)))
+}
+
+/// The clock of the files, in nanoseconds since 1970.
+pub(crate) fn now_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// Runs disk work off the async threads.
+pub(crate) async fn run_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let lost = |_| Err(Error::new(ErrorKind::Internal, "looking at the folder hit a defect"));
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(lost)
+}

@@ -1,0 +1,260 @@
+//! Watched folders: a folder and a collection are kept equal.
+//!
+//! **Events are hints, the scan is the truth.** The system's events only say where to look; what is done follows from a
+//! look at the disk and from the ledger. So a lost event costs time, never a file.
+//!
+//! The way of a change: `events` (hint) -> `folder` (when) -> `survey` (what is there) -> `files` (what follows) -> `job`
+//! (the pipeline, the sink).
+
+mod config;
+mod events;
+mod files;
+mod folder;
+mod job;
+mod names;
+mod rules;
+mod status;
+mod survey;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures::future::join_all;
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub use self::config::{MAX_IGNORE_PATTERN_BYTES, MAX_IGNORE_PATTERNS, MAX_SOURCES, SourceConfig};
+pub use self::files::{FileCounts, FileState};
+use self::folder::Folder;
+use self::job::{Worker, run_blocking};
+pub use self::status::{FileStatus, FilesPage, Noticing, SourceState, SourceStatus};
+use self::status::Shared;
+use crate::error::{Error, ErrorKind, Result};
+use crate::pipeline::Pipeline;
+use crate::sink::BatchSink;
+
+/// A folder that a collection is kept equal to.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct FolderSource {
+    /// Names it. Documents carry it: the same folder of the same collection should keep it, see [`FolderSource::new`].
+    pub id: String,
+    /// Where the documents go.
+    pub collection: String,
+    /// An absolute path.
+    pub root: PathBuf,
+    /// Patterns of files to leave out, in `.gitignore` form, beside the folder's own `.gitignore` files.
+    #[serde(default)]
+    pub ignore: Vec<String>,
+}
+
+impl FolderSource {
+    /// A source whose id follows from collection and path, so that a folder that is removed and added again is the same.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when the path is not absolute or a pattern is none.
+    pub fn new(collection: &str, root: &Path, ignore: Vec<String>) -> Result<Self> {
+        let root = names::absolute_root(root)?;
+        rules::check_patterns(&ignore)?;
+        let hash = blake3::hash(format!("{collection}\0{}", root.display()).as_bytes()).to_hex();
+        let id = format!("folder-{}", hash.get(..16).unwrap_or_default());
+        Ok(Self { id, collection: collection.to_owned(), root, ignore })
+    }
+
+    /// Checks that the folder is there now. For whoever adds one; a source that exists may be away for a while.
+    ///
+    /// # Errors
+    /// `InvalidArgument` on `path`.
+    pub async fn check_root(&self) -> Result<()> {
+        let root = self.root.clone();
+        run_blocking(move || match std::fs::read_dir(&root) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let message = format!("{} can't be watched: {}", root.display(), survey::reason(&error));
+                Err(Error::invalid("path", message))
+            }
+        })
+        .await
+    }
+}
+
+/// Keeps watched folders and their collections equal.
+pub struct SourceManager {
+    pipeline: Arc<Pipeline>,
+    sink: Arc<dyn BatchSink>,
+    config: SourceConfig,
+    running: Mutex<BTreeMap<String, Running>>,
+}
+
+struct Running {
+    shared: Arc<Shared>,
+    cancel: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl std::fmt::Debug for SourceManager {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SourceManager").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl SourceManager {
+    /// A manager without sources. It remembers none: whoever adds one keeps it for the next start.
+    pub fn new(pipeline: Arc<Pipeline>, sink: Arc<dyn BatchSink>, config: SourceConfig) -> Self {
+        Self { pipeline, sink, config, running: Mutex::default() }
+    }
+
+    /// Begins to watch. The folder need not be there: then the source is unavailable until it is. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a bad path or pattern, `FailedPrecondition` when a source of this id, or one of an
+    /// overlapping folder in the same collection, is there already, `ResourceExhausted` when there are too many.
+    pub fn add(&self, mut source: FolderSource) -> Result<SourceStatus> {
+        source.root = names::absolute_root(&source.root)?;
+        rules::check_patterns(&source.ignore)?;
+        let mut running = self.running.lock();
+        check_room(&source, &running)?;
+        let noticing = if self.config.events {
+            Noticing::Events
+        } else {
+            Noticing::Scans { reason: "events are switched off".into() }
+        };
+        let shared = Arc::new(Shared::new(source.clone(), noticing));
+        let worker = Arc::new(Worker {
+            source: source.clone(),
+            pipeline: Arc::clone(&self.pipeline),
+            sink: Arc::clone(&self.sink),
+        });
+        let cancel = CancellationToken::new();
+        let folder = Folder::new(Arc::clone(&shared), worker, self.config.clone(), cancel.clone());
+        let task = tokio::spawn(folder.run());
+        let status = shared.status();
+        running.insert(source.id, Running { shared, cancel, task });
+        Ok(status)
+    }
+
+    /// Stops watching. With `delete_documents` what the folder brought is deleted. Returns the number of documents
+    /// deleted.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such source; errors of the sink.
+    pub async fn remove(&self, id: &str, delete_documents: bool) -> Result<u64> {
+        let Some(running) = self.running.lock().remove(id) else { return Err(not_found(id)) };
+        let source = running.shared.source.clone();
+        running.stop().await;
+        if !delete_documents {
+            return Ok(0);
+        }
+        let entries = self.sink.documents_of_source(&source.collection, id).await?;
+        let ids = entries.into_iter().map(|entry| entry.id).collect();
+        delete_in_groups(self.sink.as_ref(), &source.collection, ids).await
+    }
+
+    /// All sources, or those of a collection, by id.
+    pub fn list(&self, collection: Option<&str>) -> Vec<SourceStatus> {
+        let all: Vec<_> = self.running.lock().values().map(|running| Arc::clone(&running.shared)).collect();
+        all.iter()
+            .filter(|shared| collection.is_none_or(|collection| shared.source.collection == collection))
+            .map(|shared| shared.status())
+            .collect()
+    }
+
+    /// A source.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn status(&self, id: &str) -> Result<SourceStatus> {
+        Ok(self.shared(id)?.status())
+    }
+
+    /// Files of a source behind `after`, which is [`FilesPage::next`] of the page before.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn files(&self, id: &str, after: Option<&str>, limit: usize) -> Result<FilesPage> {
+        Ok(self.shared(id)?.page(after, limit))
+    }
+
+    /// Scans a source now.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn rescan(&self, id: &str) -> Result<()> {
+        self.shared(id)?.rescan.notify_one();
+        Ok(())
+    }
+
+    /// Stops watching all folders; waits until their tasks have ended.
+    pub async fn shutdown(&self) {
+        let running = std::mem::take(&mut *self.running.lock());
+        join_all(running.into_values().map(Running::stop)).await;
+    }
+
+    fn shared(&self, id: &str) -> Result<Arc<Shared>> {
+        let running = self.running.lock();
+        running.get(id).map(|running| Arc::clone(&running.shared)).ok_or_else(|| not_found(id))
+    }
+}
+
+impl Running {
+    async fn stop(self) {
+        self.cancel.cancel();
+        if let Err(error) = self.task.await {
+            tracing::error!(source = self.shared.source.id, %error, "the task of a watched folder died");
+        }
+    }
+}
+
+impl Drop for SourceManager {
+    fn drop(&mut self) {
+        for running in self.running.get_mut().values() {
+            running.cancel.cancel();
+        }
+    }
+}
+
+fn check_room(source: &FolderSource, running: &BTreeMap<String, Running>) -> Result<()> {
+    if source.id.is_empty() || source.id.len() > 128 {
+        return Err(Error::invalid("source_id", "a source's id has 1 to 128 bytes"));
+    }
+    if running.len() >= MAX_SOURCES {
+        let message = format!("there are {MAX_SOURCES} watched folders already, the most there can be");
+        return Err(Error::new(ErrorKind::ResourceExhausted, message));
+    }
+    if running.contains_key(&source.id) {
+        let message = format!("there is a source \"{}\" already", source.id);
+        return Err(Error::new(ErrorKind::FailedPrecondition, message));
+    }
+    let overlap = running.values().map(|running| &running.shared.source).find(|other| {
+        other.collection == source.collection
+            && (other.root.starts_with(&source.root) || source.root.starts_with(&other.root))
+    });
+    match overlap {
+        Some(other) => {
+            let message = format!(
+                "{} overlaps with {}, which source \"{}\" keeps in the same collection",
+                source.root.display(),
+                other.root.display(),
+                other.id
+            );
+            Err(Error::new(ErrorKind::FailedPrecondition, message).at("path"))
+        }
+        None => Ok(()),
+    }
+}
+
+fn not_found(id: &str) -> Error {
+    let id: String = id.chars().take(128).collect();
+    Error::new(ErrorKind::NotFound, format!("there is no source \"{id}\"")).at("source_id")
+}
+
+/// Deletes documents, a bounded number in each write.
+async fn delete_in_groups(sink: &dyn BatchSink, collection: &str, ids: Vec<String>) -> Result<u64> {
+    for group in ids.chunks(config::REMOVAL_GROUP) {
+        sink.delete_documents(collection, group.to_vec()).await?;
+    }
+    Ok(ids.len() as u64)
+}
