@@ -91,17 +91,15 @@ pub(super) fn request(collection: &str, file: &FoundFile, tag: u64) -> Result<In
 fn metadata(file: &FoundFile, about: &std::fs::Metadata) -> Payload {
     let text = |text: String| Value { kind: Some(value::Kind::StringValue(text)) };
     let name = file.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let extension = file.path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    let relative = file.relative.to_string_lossy().replace(std::path::MAIN_SEPARATOR, "/");
+    let size = value::Kind::IntegerValue(i64::try_from(about.len()).unwrap_or(i64::MAX));
     let mut fields = vec![
         ("file_name", text(name)),
-        ("path", text(file.relative.to_string_lossy().into_owned())),
-        (
-            "size",
-            Value { kind: Some(value::Kind::IntegerValue(i64::try_from(about.len()).unwrap_or(i64::MAX))) },
-        ),
+        ("file_ext", text(extension)),
+        ("path", text(relative)),
+        ("size", Value { kind: Some(size) }),
     ];
-    if let Some(extension) = file.path.extension() {
-        fields.push(("file_ext", text(extension.to_string_lossy().to_lowercase())));
-    }
     if let Ok(modified) = about.modified() {
         fields.push(("modified", text(rfc3339(modified))));
     }
@@ -112,14 +110,14 @@ fn rfc3339(time: SystemTime) -> String {
     DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
-/// An absolute path as a `file://` address (RFC 8089): everything but unreserved characters and `/` is escaped.
+/// An absolute path as a `file://` address (RFC 8089): what a path segment can't hold is escaped.
 fn file_uri(path: &str) -> String {
     let mut uri = String::from("file://");
     for &byte in path.as_bytes() {
-        match byte {
-            b'/' | b'-' | b'.' | b'_' | b'~' => uri.push(char::from(byte)),
-            byte if byte.is_ascii_alphanumeric() => uri.push(char::from(byte)),
-            byte => uri.push_str(&format!("%{byte:02X}")),
+        if byte.is_ascii_alphanumeric() || b"-._~/:!$&'()*+,;=@".contains(&byte) {
+            uri.push(char::from(byte));
+        } else {
+            uri.push_str(&format!("%{byte:02X}"));
         }
     }
     uri
