@@ -66,11 +66,20 @@ pub trait BatchSink: Send + Sync + 'static {
 
     /// Vectors of a stored document by the hash of what was embedded (`pipeline::chunk_key`) in each space, so
     /// that unchanged chunks aren't embedded again. Key: (space, chunk key).
-    async fn document_vectors(&self, collection: &str, id: &str) -> Result<HashMap<(String, String), Vec<f32>>>;
+    async fn document_vectors(
+        &self,
+        collection: &str,
+        id: &str,
+    ) -> Result<HashMap<(String, String), Vec<f32>>>;
 
     /// Replaces a document whole, entry and points together. `points` is `None` for an entry that isn't `Indexed`.
     /// Returns the sequence number.
-    async fn put_document(&self, collection: &str, entry: DocumentEntry, points: Option<RecordBatch>) -> Result<u64>;
+    async fn put_document(
+        &self,
+        collection: &str,
+        entry: DocumentEntry,
+        points: Option<RecordBatch>,
+    ) -> Result<u64>;
 
     /// Moves a stored document to another id: points and entry change in one step, nothing is embedded again. `false`
     /// when there is no such document.
@@ -86,8 +95,13 @@ pub trait BatchSink: Send + Sync + 'static {
     async fn delete_documents(&self, collection: &str, ids: Vec<String>) -> Result<u64>;
 
     /// Writes rows and, in the same commit, a checkpoint. With `strict` one bad row refuses the batch.
-    async fn write_rows(&self, collection: &str, rows: RecordBatch, checkpoint: Option<(String, Vec<u8>)>, strict: bool)
-    -> Result<RowsWritten>;
+    async fn write_rows(
+        &self,
+        collection: &str,
+        rows: RecordBatch,
+        checkpoint: Option<(String, Vec<u8>)>,
+        strict: bool,
+    ) -> Result<RowsWritten>;
 
     /// Reads a checkpoint.
     async fn checkpoint(&self, collection: &str, key: &str) -> Result<Option<Vec<u8>>>;
