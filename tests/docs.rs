@@ -18,7 +18,9 @@ fn named_paths(text: &str) -> BTreeSet<String> {
     let inline = text.split("```").step_by(2).flat_map(|prose| prose.split('`').skip(1).step_by(2));
     // `file: function` names a function behind the path.
     let paths = inline.map(|code| code.split(':').next().unwrap_or_default().trim().to_owned());
-    paths.filter(|path| folders.iter().any(|folder| path.starts_with(folder)) && !path.contains([' ', '*'])).collect()
+    paths
+        .filter(|path| folders.iter().any(|folder| path.starts_with(folder)) && !path.contains([' ', '*']))
+        .collect()
 }
 
 #[test]
@@ -32,13 +34,15 @@ fn the_architecture_names_paths_that_exist() {
 #[test]
 fn the_architecture_names_functions_that_exist() {
     let text = read("docs/ARCHITECTURE.md");
-    let inline: Vec<&str> = text.split("```").step_by(2).flat_map(|prose| prose.split('`').skip(1).step_by(2)).collect();
+    let inline: Vec<&str> =
+        text.split("```").step_by(2).flat_map(|prose| prose.split('`').skip(1).step_by(2)).collect();
     let named: Vec<_> = inline.iter().filter_map(|code| code.split_once(".rs: ")).collect();
     assert!(named.len() > 5, "{named:?}");
     for (file, function) in named {
         let source = read(&format!("{}.rs", file.replace('\n', " ")));
         let name = function.rsplit("::").next().unwrap_or(function);
-        let found = [format!("fn {name}("), format!("fn {name}<")].iter().any(|wanted| source.contains(wanted));
+        let found =
+            [format!("fn {name}("), format!("fn {name}<")].iter().any(|wanted| source.contains(wanted));
         assert!(found, "{file}.rs has no function {name}");
     }
 }
@@ -46,7 +50,8 @@ fn the_architecture_names_functions_that_exist() {
 #[test]
 fn every_dependency_is_in_the_table() {
     let manifest = read("Cargo.toml");
-    let section = manifest.split("[workspace.dependencies]").nth(1).and_then(|rest| rest.split("\n[").next()).unwrap();
+    let section =
+        manifest.split("[workspace.dependencies]").nth(1).and_then(|rest| rest.split("\n[").next()).unwrap();
     let names = section.lines().filter_map(|line| line.split_once(" =").map(|(name, _)| name.trim()));
     let architecture = read("docs/ARCHITECTURE.md");
     let table = architecture.split("## Dependencies").nth(1).unwrap();
@@ -59,7 +64,9 @@ fn every_dependency_is_in_the_table() {
 
 #[test]
 fn links_lead_somewhere() {
-    for page in ["README.md", "CONTRIBUTING.md", "docs/tutorial.md", "docs/operations.md", "docs/ARCHITECTURE.md"] {
+    for page in
+        ["README.md", "CONTRIBUTING.md", "docs/tutorial.md", "docs/operations.md", "docs/ARCHITECTURE.md"]
+    {
         let text = read(page);
         let folder = Path::new(page).parent().unwrap();
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {

@@ -12,9 +12,10 @@ use ragstone_proto::v1::{CollectionInfo, CreateCollectionRequest, GetCollectionR
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 
-use super::failure::{Failure, Outcome};
+use super::failure::{Failure, Outcome, describe};
+use crate::app::error::Error as AppError;
 use crate::config::{Config, Overrides};
-use crate::server::{RunningServer, Server};
+use crate::server::{RunningServer, Server, ServerError};
 use crate::telemetry;
 
 /// Where a server listens when nothing else is said.
@@ -84,11 +85,13 @@ impl Connection {
         let config = Config::load(None, overrides)?;
         telemetry::init(&config.log).map_err(Failure::failed)?;
         let server = Server::start(config).await.map_err(|error| {
-            Failure::failed(format!(
-                "{}: {}",
-                data_dir.display(),
-                super::failure::describe(&anyhow::Error::from(error))
-            ))
+            let hint = match error {
+                ServerError::App(AppError::Engine(ragstone_index::Error::FailedPrecondition(_))) => {
+                    "\n  if that is a server, leave out --data-dir to talk to it"
+                }
+                _ => "",
+            };
+            Failure::failed(format!("{}{hint}", describe(&error.into())))
         })?;
         let address = format!("http://{}", server.addr);
         let mut connection = Self::to(&address).await?;
