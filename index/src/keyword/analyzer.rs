@@ -59,15 +59,6 @@ impl Analyzers {
         Self { words: words_analyzer(), exact: TextAnalyzer::from(ExactTokenizer) }
     }
 
-    /// Whether a text has a token.
-    pub(super) fn has_token(&mut self, field: TextField, text: &str) -> bool {
-        let analyzer = match field {
-            TextField::Words => &mut self.words,
-            TextField::Exact => &mut self.exact,
-        };
-        analyzer.token_stream(text).advance()
-    }
-
     /// Calls with the tokens of a text and their bytes in it.
     pub(super) fn tokens(&mut self, field: TextField, text: &str, mut token: impl FnMut(&str, Range<usize>)) {
         let analyzer = match field {

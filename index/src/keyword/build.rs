@@ -11,7 +11,7 @@ use tantivy::{Directory, Index, IndexSettings, SingleSegmentIndexWriter, Tantivy
 
 use super::fields::{Fields, META_FILE, SegmentMeta};
 use super::segment::internal;
-use super::{IndexedText, TextField, analyzer, bundle};
+use super::{IndexedText, analyzer, bundle};
 use crate::error::{Error, Result};
 use crate::payload::{BuiltIn, RowOrigin, TypedRow, TypedValue};
 use crate::schema::{CollectionSchema, PayloadField};
@@ -35,7 +35,6 @@ pub struct KeywordBuilder {
     directory: RamDirectory,
     fields: Fields,
     payload: Vec<PayloadField>,
-    analyzers: analyzer::Analyzers,
     rows: u32,
     rows_with_text: u64,
 }
@@ -53,15 +52,7 @@ impl KeywordBuilder {
             .tokenizers(analyzer::manager())
             .single_segment_index_writer(directory.clone(), MEMORY_BUDGET_BYTES)
             .map_err(|error| internal("create", &error))?;
-        Ok(Self {
-            writer,
-            directory,
-            fields,
-            payload: schema.payload.clone(),
-            analyzers: analyzer::Analyzers::new(),
-            rows: 0,
-            rows_with_text: 0,
-        })
+        Ok(Self { writer, directory, fields, payload: schema.payload.clone(), rows: 0, rows_with_text: 0 })
     }
 
     /// Adds the next row.
@@ -80,7 +71,7 @@ impl KeywordBuilder {
         }
         self.add_payload(&mut document, typed)?;
         self.add_origin(&mut document, origin);
-        self.rows_with_text += u64::from(self.has_token(text));
+        self.rows_with_text += u64::from(text.has_word());
         self.rows += 1;
         self.writer.add_document(document).map_err(|error| internal("add a row", &error))
     }
@@ -125,10 +116,6 @@ impl KeywordBuilder {
             }
             document.add_text(self.fields.present, format!("f{}", field.field_id()));
         }
-    }
-
-    fn has_token(&mut self, text: &IndexedText<'_>) -> bool {
-        text.parts().any(|part| self.analyzers.has_token(TextField::Exact, part))
     }
 
     /// Ends the index and packs it.

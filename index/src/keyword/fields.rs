@@ -28,7 +28,7 @@ pub(super) enum SegmentMeta {
     V1 {
         /// Rows, with and without text.
         rows: u32,
-        /// Rows with at least one token.
+        /// Rows with a word.
         rows_with_text: u64,
         /// The payload fields, in the order of their tantivy fields.
         payload: Vec<PayloadField>,

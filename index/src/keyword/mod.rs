@@ -7,7 +7,7 @@
 //!
 //! Knows rows, not points: ids are values of a field here, deleted rows are the caller's to leave out.
 
-pub mod analyzer;
+pub(crate) mod analyzer;
 mod build;
 mod bundle;
 mod exact;
@@ -17,6 +17,7 @@ mod highlight;
 mod postings;
 mod query;
 mod runs;
+mod search;
 mod segment;
 mod stats;
 
@@ -26,7 +27,7 @@ mod tests;
 pub use build::KeywordBuilder;
 pub use highlight::{MAX_HIGHLIGHTS, highlight};
 pub use postings::MemPostings;
-pub use query::{KeywordQuery, MAX_QUERY_TERMS};
+pub use query::{KeywordQuery, MAX_QUERY_BYTES, MAX_QUERY_TERMS};
 pub use segment::SegmentKeywords;
 pub use stats::CollectionTextStats;
 
@@ -42,6 +43,18 @@ pub struct IndexedText<'a> {
 }
 
 impl<'a> IndexedText<'a> {
+    /// Whether there is a word in it. Rows without one don't count in the statistics of BM25.
+    fn has_word(&self) -> bool {
+        self.parts().any(|part| {
+            let mut found = false;
+            analyzer::simple(part, |_| {
+                found = true;
+                false
+            });
+            found
+        })
+    }
+
     /// The parts that there are.
     fn parts(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         self.title.into_iter().chain(self.heading_path.iter().copied()).chain(self.text)

@@ -62,10 +62,11 @@ impl MemPostings {
         let mut analyzers = Analyzers::new();
         let words = Counts::of(&mut analyzers, TextField::Words, text);
         let exact = Counts::of(&mut analyzers, TextField::Exact, text);
+        let has_word = text.has_word();
         let mut inner = self.inner.write();
         let row = inner.rows;
         inner.rows += 1;
-        inner.rows_with_text += u64::from(exact.tokens > 0);
+        inner.rows_with_text += u64::from(has_word);
         inner.bytes += inner_append(&mut inner.words, row, words);
         inner.bytes += inner_append(&mut inner.exact, row, exact);
     }

@@ -9,6 +9,9 @@ use super::exact::{Kind, exact_spans};
 /// Most distinct terms of a query in each of the two views; terms beyond are ignored.
 pub const MAX_QUERY_TERMS: usize = 256;
 
+/// Most bytes of a query's text; what stands behind them is ignored.
+pub const MAX_QUERY_BYTES: usize = 64 << 10;
+
 /// Weight of an exact word, or of a pair of stop words: it mostly repeats what its stem said, so it only tells apart what
 /// the stems leave equal.
 ///
@@ -38,6 +41,7 @@ pub struct KeywordQuery {
 impl KeywordQuery {
     /// Analyzes a text. Never fails: a text without words gives a query that finds nothing.
     pub fn new(text: &str) -> Self {
+        let text = text.get(..text.floor_char_boundary(MAX_QUERY_BYTES)).unwrap_or_default();
         let mut query = Self::default();
         let mut numbers = HashMap::new();
         Analyzers::new().tokens(TextField::Words, text, |token, _| {
@@ -86,7 +90,7 @@ impl KeywordQuery {
 
 #[cfg(test)]
 mod tests {
-    use super::{KeywordQuery, MAX_QUERY_TERMS};
+    use super::{KeywordQuery, MAX_QUERY_BYTES, MAX_QUERY_TERMS};
 
     #[test]
     fn terms_are_distinct_and_counted() {
@@ -118,5 +122,7 @@ mod tests {
     fn terms_are_bounded() {
         let text: String = (0..10_000).map(|i| format!("w{i} ")).collect();
         assert_eq!(KeywordQuery::new(&text).terms().len(), 2 * MAX_QUERY_TERMS);
+        let far = format!("{}heron", "…".repeat(MAX_QUERY_BYTES));
+        assert!(KeywordQuery::new(&far).is_empty());
     }
 }

@@ -14,7 +14,7 @@ use super::query::{KeywordQuery, QueryTerm};
 /// segment and memtable add to it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CollectionTextStats {
-    /// Rows with at least one token.
+    /// Rows with a word.
     pub(super) rows: u64,
     /// Tokens of the words view.
     pub(super) words: u64,
@@ -56,15 +56,25 @@ impl CollectionTextStats {
 /// The statistics of one term, consistent in themselves: `doc_freq <= rows`, nothing is zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TermStats {
-    rows: u64,
-    tokens: u64,
-    doc_freq: u64,
+    pub(super) rows: u64,
+    pub(super) tokens: u64,
+    pub(super) doc_freq: u64,
 }
 
 impl TermStats {
+    pub(super) fn average_length(&self) -> Score {
+        self.tokens as Score / self.rows as Score
+    }
+
+    /// How much a term says, as tantivy has it.
+    pub(super) fn idf(&self) -> Score {
+        let without = self.rows.saturating_sub(self.doc_freq) as Score;
+        (1.0 + (without + 0.5) / (self.doc_freq as Score + 0.5)).ln()
+    }
+
     /// The scorer of the memtable, the same as tantivy makes from [`Bm25StatisticsProvider`].
     pub(super) fn weight(&self, boost: Score) -> Bm25Weight {
-        let average_length = self.tokens as Score / self.rows as Score;
+        let average_length = self.average_length();
         Bm25Weight::for_one_term_without_explain(self.doc_freq, self.rows, average_length).boost_by(boost)
     }
 }

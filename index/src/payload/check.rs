@@ -170,8 +170,11 @@ fn one_of(values: &[Scalar], field_type: FieldType, at: impl Fn(usize) -> String
         FieldType::Bool => {
             let (mut yes, mut no) = (false, false);
             each.try_for_each(|(i, value)| match value {
-                Scalar::Bool(true) => Ok(yes = true),
-                Scalar::Bool(false) => Ok(no = true),
+                Scalar::Bool(flag) => {
+                    yes |= *flag;
+                    no |= !*flag;
+                    Ok(())
+                }
                 other => Err(fault(i, mismatch(other, field_type))),
             })?;
             Ok(Test::BoolIn { yes, no })

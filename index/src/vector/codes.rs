@@ -218,6 +218,14 @@ impl<'a> Points<'a> {
         }
     }
 
+    /// Whether two nodes lie at the same place.
+    pub(crate) fn same(&self, a: u32, b: u32) -> bool {
+        match self {
+            Self::Codes(codes) => codes.code(a) == codes.code(b),
+            Self::Floats(floats) => floats.vector(a) == floats.vector(b),
+        }
+    }
+
     /// The `k` of `others` nearest to a node, nearest first.
     fn nearest(&self, node: u32, others: &[u32], k: usize) -> Vec<u32> {
         let target = self.target(node);

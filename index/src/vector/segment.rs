@@ -122,7 +122,8 @@ impl SegmentVectors {
 
     /// The `k` nearest rows among `allow` (`None`: all), best first, and how they were found.
     ///
-    /// Fewer than `k` come back only when fewer have a vector and are allowed. A query of another dimension finds nothing.
+    /// Fewer than `k` come back only when fewer have a vector and are allowed. A query made for another
+    /// space finds nothing.
     pub fn search(
         &self,
         query: &PreparedQuery,
@@ -142,7 +143,8 @@ impl SegmentVectors {
             let strategy = Strategy::Exact { rows: allowed as u64, reason };
             (self.scan(query, k, allow), strategy)
         };
-        if query.vector().len() != self.dimension || k == 0 || allowed == 0 {
+        let fits = query.vector().len() == self.dimension && query.distance() == self.distance;
+        if !fits || k == 0 || allowed == 0 {
             return (Vec::new(), Strategy::Exact { rows: 0, reason: ExactReason::FewRows });
         }
         if params.exact {

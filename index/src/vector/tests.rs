@@ -198,6 +198,22 @@ fn every_row_is_its_own_nearest() {
 }
 
 #[test]
+fn many_equal_vectors_hide_nothing() {
+    let mut vectors = clustered(Distance::Cosine, 4_000, DIMENSION, 1);
+    let repeated = vectors[..DIMENSION].repeat(2_000);
+    vectors[2_000 * DIMENSION..].copy_from_slice(&repeated);
+    let index = index_of(Distance::Cosine, DIMENSION, &vectors, None, 2);
+    let segment = open(Distance::Cosine, &vectors, None, index).unwrap();
+    let mut queries = queries(Distance::Cosine, 60);
+    queries.push(PreparedQuery::new(Distance::Cosine, DIMENSION, &vectors[..DIMENSION]).unwrap());
+    let (recall, _) = mean_recall(&segment, &queries, None);
+    assert!(recall >= 0.95, "recall {recall}");
+    let unequal: RoaringBitmap = (1..2_000).collect();
+    let (recall, _) = mean_recall(&segment, &queries, Some(&unequal));
+    assert!(recall >= 0.95, "recall {recall} among those that differ");
+}
+
+#[test]
 fn one_thread_makes_the_same_bytes() {
     let vectors = clustered(Distance::Cosine, 2_000, DIMENSION, 1);
     let build = || index_of(Distance::Cosine, DIMENSION, &vectors, None, 1).unwrap();

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
-use crate::vector::codes::Points;
+use crate::vector::codes::{Points, Target};
 use crate::vector::graph::prune::keep_diverse;
 use crate::vector::graph::walk::{Candidate, Links, MAX_NODES, NO_NODE, Scratch, beam_search, descend};
 
@@ -24,6 +24,8 @@ pub(crate) const MAX_LINKS: usize = 128;
 pub(crate) const MAX_EF_CONSTRUCTION: usize = 4_096;
 /// Locks that the lists share.
 const STRIPES: usize = 4_096;
+/// Twins whose neighbours a new node looks at.
+const TWINS_ASKED: usize = 8;
 /// Nodes that a thread takes at once.
 const NODES_PER_TURN: usize = 16;
 
@@ -204,8 +206,9 @@ impl<'a> Builder<'a> {
             beam_search(self, &target, at, self.ef_construction, level, &mut worker.scratch);
             worker.found.clear();
             worker.found.extend(worker.scratch.pool.found().filter(|found| found.node != node));
+            self.look_past_twins(node, level, &target, worker);
             let width = if level == 0 { 2 * self.m } else { self.m };
-            keep_diverse(self.points, &worker.found, width, &mut worker.kept);
+            keep_diverse(self.points, node, &worker.found, width, &mut worker.kept);
             // Nobody can reach the node on this level before the links back exist: no lock needed for its own list.
             self.store(node, level, &worker.kept);
             for i in 0..worker.kept.len() {
@@ -218,6 +221,26 @@ impl<'a> Builder<'a> {
                 at = nearest.node;
             }
         }
+    }
+
+    /// Where nodes equal to the new one fill most of the beam, adds what the first of them link to: the new node needs
+    /// neighbours that are not its twins.
+    fn look_past_twins(&self, node: u32, level: usize, target: &Target<'_>, worker: &mut Worker) {
+        let found = &mut worker.found;
+        let twins = found.iter().filter(|found| self.points.same(node, found.node));
+        let twins: Vec<u32> = twins.map(|twin| twin.node).collect();
+        if twins.len() * 2 < found.len() || found.len() < self.m {
+            return;
+        }
+        for &twin in twins.iter().take(TWINS_ASKED) {
+            self.for_each(twin, level, |neighbour| {
+                if neighbour != node && !self.points.same(node, neighbour) {
+                    found.push(Candidate { distance: target.distance(neighbour), node: neighbour });
+                }
+            });
+        }
+        found.sort_by(by_distance);
+        found.dedup_by_key(|found| found.node);
     }
 
     /// Adds a link to the list of `node`; where it is full, prunes.
@@ -247,8 +270,8 @@ impl<'a> Builder<'a> {
             let neighbour = slot.load(Ordering::Relaxed);
             Candidate { distance: target.distance(neighbour), node: neighbour }
         }));
-        list.sort_by(|a, b| a.distance.total_cmp(&b.distance).then(a.node.cmp(&b.node)));
-        keep_diverse(self.points, list, slots.len(), kept);
+        list.sort_by(by_distance);
+        keep_diverse(self.points, node, list, slots.len(), kept);
         self.store(node, level, kept);
     }
 
@@ -290,6 +313,11 @@ impl Links for Builder<'_> {
             }
         }
     }
+}
+
+/// Nearest first; equal distances by node, so that the same node twice stands side by side.
+fn by_distance(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
+    a.distance.total_cmp(&b.distance).then(a.node.cmp(&b.node))
 }
 
 /// Level of a node: geometric with ratio 1/m, a function of seed and node alone.

@@ -160,7 +160,7 @@ impl LiveVectors {
     }
 
     /// The `k` nearest of the rows below `visible_rows` that `allow` holds (`None`: all), best first, and how they were
-    /// found. A query of another dimension finds nothing.
+    /// found. A query made for another space finds nothing.
     pub fn search(
         &self,
         query: &PreparedQuery,
@@ -172,7 +172,8 @@ impl LiveVectors {
         let visible = visible_rows.min(self.len() as u32);
         let allowed = |below: u32| allow.map_or(u64::from(below), |allow| allow.range_cardinality(0..below));
         let rows = allowed(visible);
-        if query.vector().len() != self.dimension || k == 0 || rows == 0 {
+        let fits = query.vector().len() == self.dimension && query.distance() == self.distance;
+        if !fits || k == 0 || rows == 0 {
             return (Vec::new(), Strategy::Exact { rows: 0, reason: ExactReason::FewRows });
         }
         let snapshot = Snapshot { vectors: self.chunks.read().clone(), query, k, allow };
