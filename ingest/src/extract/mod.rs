@@ -8,6 +8,7 @@ mod decode;
 mod detect;
 mod guard;
 mod html;
+mod isolate;
 mod limits;
 mod markup;
 mod normalise;
@@ -18,6 +19,7 @@ mod tests;
 
 use bytes::Bytes;
 
+pub use isolate::{Isolation, serve};
 pub use limits::ExtractLimits;
 
 use crate::document::{ExtractedDocument, Markup, RawDocument};
@@ -41,6 +43,9 @@ pub fn extract(raw: &RawDocument, limits: &ExtractLimits) -> Result<ExtractedDoc
     }
     let format = detect::detect(&raw.data, &raw.file_name, &raw.media_type)?;
     limits.check_format_source(format, raw.data.len())?;
+    if let Some(isolation) = limits.isolation.as_ref().filter(|_| format.is_risky()) {
+        return isolate::run(isolation, raw, limits);
+    }
     let document = if format.is_plain() {
         guard::caught(format.name(), || read(format, &raw.data, limits, Deadline::after(limits.timeout)))
     } else {
