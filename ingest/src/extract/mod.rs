@@ -1,7 +1,7 @@
 //! Files to text with structure. Synchronous and heavy: callers run it off the async threads.
 //!
 //! It doesn't know where a document comes from, how it will be chunked, or that there is a store. Nothing that a file
-//! contains may panic or hang the caller: parsers that we didn't write run under [`guard`], behind checks of size.
+//! contains may panic or hang the caller: parsers that we didn't write run under a guard, behind checks of size.
 
 mod archive;
 mod decode;
