@@ -222,10 +222,12 @@ impl Folder {
         self.shared.health.lock().scanning = true;
         let now = Instant::now();
         let may_watch = self.config.events && now >= self.watch_retry;
-        let (shared, worker, config) = (Arc::clone(&self.shared), Arc::clone(&self.worker), self.config.clone());
+        let (shared, worker, config) =
+            (Arc::clone(&self.shared), Arc::clone(&self.worker), self.config.clone());
         let watched = self.watch.as_ref().and(self.root);
         self.tasks.spawn(async move {
-            let scan = AssertUnwindSafe(scan(&shared, &worker, &config, may_watch, watched)).catch_unwind().await;
+            let scan =
+                AssertUnwindSafe(scan(&shared, &worker, &config, may_watch, watched)).catch_unwind().await;
             let died = |_| Err(Error::new(ErrorKind::Internal, "the scan hit a defect"));
             Finished::Scanned(scan.unwrap_or_else(died).map(Box::new))
         });
@@ -279,7 +281,8 @@ impl Folder {
         self.backlog.extend(plan.jobs);
         self.look_later(plan.look_again, now);
 
-        let interval = if self.watch.is_some() { self.config.scan_interval } else { self.config.poll_interval };
+        let interval =
+            if self.watch.is_some() { self.config.scan_interval } else { self.config.poll_interval };
         self.next_scan = now + interval.max(started.elapsed() * SCAN_SHARE);
         let mut health = self.shared.health.lock();
         health.unavailable = None;
@@ -308,7 +311,11 @@ impl Folder {
         let message = error.message().to_owned();
         let mut health = self.shared.health.lock();
         if health.unavailable.as_ref() != Some(&message) {
-            tracing::warn!(source = self.shared.source.id, reason = message, "a watched folder can't be used now");
+            tracing::warn!(
+                source = self.shared.source.id,
+                reason = message,
+                "a watched folder can't be used now"
+            );
         }
         health.unavailable = Some(message);
         health.scanning = false;
@@ -376,11 +383,7 @@ impl Folder {
         while self.running < self.config.concurrent_files.max(1) {
             let Some(surveyor) = self.surveyor.clone() else { return };
             let Some(job) = self.urgent.pop_front().or_else(|| self.backlog.pop_front()) else { return };
-            let tries = match &job {
-                Job::Ingest { key, .. } => self.shared.files.lock().get(key).map_or(0, |record| record.tries),
-                Job::Move { .. } | Job::Remove { .. } => 0,
-            };
-            let order = Order { job, surveyor, recipe: self.recipe.clone(), tries };
+            let order = Order { job, surveyor, recipe: self.recipe.clone() };
             let worker = Arc::clone(&self.worker);
             self.running += 1;
             self.tasks.spawn(async move {
@@ -394,7 +397,15 @@ impl Folder {
         match done {
             Done::Ingested { key, result } => self.finish_file(&key, result),
             Done::Moved { from, moved, to, result } => {
-                self.finish_record(&from, |record| if moved { record.set_removed() }, !moved);
+                self.finish_record(
+                    &from,
+                    |record| {
+                        if moved {
+                            record.set_removed()
+                        }
+                    },
+                    !moved,
+                );
                 if moved {
                     // Its points are stored under the new name already, whatever comes.
                     self.shared.files.lock().mark_stored(&to);
@@ -407,7 +418,15 @@ impl Folder {
                     tracing::warn!(source = self.shared.source.id, %error, "deleting failed");
                 }
                 for key in keys {
-                    self.finish_record(&key, |record| if !failed { record.set_removed() }, failed);
+                    self.finish_record(
+                        &key,
+                        |record| {
+                            if !failed {
+                                record.set_removed()
+                            }
+                        },
+                        failed,
+                    );
                 }
             }
         }
@@ -416,7 +435,11 @@ impl Folder {
     fn finish_file(&mut self, key: &str, result: FileResult) {
         match result {
             FileResult::Stored { state, stat, read_ns, version, chunks } => {
-                self.finish_record(key, |record| record.set_stored(state, stat, read_ns, version, chunks), false);
+                self.finish_record(
+                    key,
+                    |record| record.set_stored(state, stat, read_ns, version, chunks),
+                    false,
+                );
             }
             FileResult::Vanished | FileResult::Unsettled => self.finish_record(key, |_| {}, true),
             FileResult::Retry { error, stat } => {
@@ -425,7 +448,11 @@ impl Folder {
                 let wait = backoff(&self.config, tries);
                 let retry_at = Instant::now() + wait;
                 let path = self.shared.files.lock().get(key).map(|record| record.path.clone());
-                self.finish_record(key, |record| record.set_retry(error.message().to_owned(), stat, retry_at), false);
+                self.finish_record(
+                    key,
+                    |record| record.set_retry(error.message().to_owned(), stat, retry_at),
+                    false,
+                );
                 if let Some(path) = path {
                     self.pending.later(path, retry_at);
                 }

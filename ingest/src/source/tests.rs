@@ -102,7 +102,9 @@ impl Fixture {
         let documents = self.sink.documents.lock();
         let searchable = documents.iter().filter(|(_, stored)| stored.points.is_some());
         let root = format!("{}/", self.folder.path().to_str().unwrap());
-        searchable.map(|(id, stored)| (id.strip_prefix(&root).unwrap().to_owned(), stored.texts().join(" "))).collect()
+        searchable
+            .map(|(id, stored)| (id.strip_prefix(&root).unwrap().to_owned(), stored.texts().join(" ")))
+            .collect()
     }
 
     async fn until(&self, what: &str, mut condition: impl FnMut() -> bool) {
@@ -150,7 +152,12 @@ async fn files_that_are_there_and_files_that_come_are_indexed() {
 
     f.write("c.txt", "third");
     f.write("new/folder/d.txt", "fourth");
-    let all = [("a.txt", "first"), ("c.txt", "third"), ("new/folder/d.txt", "fourth"), ("sub/deep/b.txt", "second")];
+    let all = [
+        ("a.txt", "first"),
+        ("c.txt", "third"),
+        ("new/folder/d.txt", "fourth"),
+        ("sub/deep/b.txt", "second"),
+    ];
     f.agrees(&all).await;
     let entry = f.sink.get(&f.id_of("new/folder/d.txt")).unwrap();
     let payload = entry.payload();
@@ -335,7 +342,11 @@ async fn a_bad_file_stops_nothing_and_is_tried_again_when_it_changes() {
     f.start().await;
     f.agrees(&[("good.txt", "good")]).await;
     assert!(matches!(f.file("bad.pdf").unwrap().state, FileState::Failed { .. }));
-    assert!(matches!(f.file("program.bin").unwrap().state, FileState::Skipped { .. }), "{:?}", f.file("program.bin"));
+    assert!(
+        matches!(f.file("program.bin").unwrap().state, FileState::Skipped { .. }),
+        "{:?}",
+        f.file("program.bin")
+    );
     let entry = f.sink.get(&f.id_of("bad.pdf")).unwrap().entry;
     assert!(matches!(entry.state, EntryState::Failed { ref reason } if !reason.is_empty()));
     let extracted = f.pipeline.stats().extracted;
@@ -344,6 +355,7 @@ async fn a_bad_file_stops_nothing_and_is_tried_again_when_it_changes() {
 
     // A good version, then a broken one: the good one stays.
     f.remove("turns.pdf");
+    f.until("the deletion", || f.file("turns.pdf").is_none()).await;
     f.write("turns.md", "good words");
     f.agrees(&[("good.txt", "good"), ("turns.md", "good words")]).await;
     fs::write(f.folder.path().join("turns.md"), b"%PDF-1.4 broken").unwrap();
@@ -360,7 +372,10 @@ async fn a_failure_that_passes_is_tried_again() {
     f.embedder.broken.store(true, Ordering::SeqCst);
     f.write("a.txt", "text");
     f.manager.add(FolderSource::new("c", f.folder.path(), Vec::new()).unwrap()).unwrap();
-    f.until("the failure", || f.file("a.txt").is_some_and(|file| matches!(file.state, FileState::Failed { .. }))).await;
+    f.until("the failure", || {
+        f.file("a.txt").is_some_and(|file| matches!(file.state, FileState::Failed { .. }))
+    })
+    .await;
     assert!(f.sink.get(&f.id_of("a.txt")).is_none());
     f.embedder.broken.store(false, Ordering::SeqCst);
     f.agrees(&[("a.txt", "text")]).await;
@@ -470,7 +485,9 @@ async fn large_files_are_skipped_with_a_reason() {
     f.write("small.txt", "small");
     f.start().await;
     f.agrees(&[("small.txt", "small")]).await;
-    assert!(matches!(f.file("large.txt").unwrap().state, FileState::Skipped { ref reason } if reason.contains("10")));
+    assert!(
+        matches!(f.file("large.txt").unwrap().state, FileState::Skipped { ref reason } if reason.contains("10"))
+    );
     assert_eq!(f.status().files.skipped, 1);
 }
 
@@ -505,12 +522,24 @@ async fn a_removed_source_leaves_or_deletes_its_documents() {
 async fn sources_are_checked_when_they_are_added() {
     let f = Fixture::new();
     f.start().await;
-    let source = |path: &Path| FolderSource { id: "other".into(), ..FolderSource::new("c", path, Vec::new()).unwrap() };
+    let source = |path: &Path| FolderSource {
+        id: "other".into(),
+        ..FolderSource::new("c", path, Vec::new()).unwrap()
+    };
     let add = |source| f.manager.add(source).unwrap_err().kind();
-    assert_eq!(add(FolderSource { id: f.id.clone(), ..source(Path::new("/elsewhere")) }), ErrorKind::FailedPrecondition);
+    assert_eq!(
+        add(FolderSource { id: f.id.clone(), ..source(Path::new("/elsewhere")) }),
+        ErrorKind::FailedPrecondition
+    );
     assert_eq!(add(source(&f.folder.path().join("sub"))), ErrorKind::FailedPrecondition);
-    assert_eq!(add(FolderSource { id: String::new(), ..source(Path::new("/x")) }), ErrorKind::InvalidArgument);
-    assert_eq!(add(FolderSource { root: "relative".into(), ..source(Path::new("/x")) }), ErrorKind::InvalidArgument);
+    assert_eq!(
+        add(FolderSource { id: String::new(), ..source(Path::new("/x")) }),
+        ErrorKind::InvalidArgument
+    );
+    assert_eq!(
+        add(FolderSource { root: "relative".into(), ..source(Path::new("/x")) }),
+        ErrorKind::InvalidArgument
+    );
     let other_collection = FolderSource { collection: "d".into(), ..source(f.folder.path()) };
     assert!(f.manager.add(other_collection).is_ok());
     assert_eq!(f.manager.list(Some("d")).len(), 1);
