@@ -1,1 +1,5 @@
-fn main() {}
+//! The `ragstone` binary.
+
+fn main() -> std::process::ExitCode {
+    ragstone::cli::run()
+}

@@ -48,6 +48,8 @@ pub const SPAN_END: &str = "span_end";
 /// Prefix of the vector columns.
 pub const VECTOR_PREFIX: &str = "vector:";
 
+/// Columns before the vector columns.
+pub const FIXED_COLUMNS: usize = 12;
 /// Longest point id, in bytes.
 pub const MAX_ID_BYTES: usize = 1_024;
 /// Longest document id, in bytes: its chunks' point ids add `#` and a number.
@@ -56,6 +58,8 @@ pub const MAX_DOCUMENT_ID_BYTES: usize = 1_000;
 pub const MAX_TEXT_BYTES: usize = 1 << 20;
 /// Longest payload of a point, as JSON, in bytes.
 pub const MAX_PAYLOAD_BYTES: usize = 1 << 20;
+/// Longest uri, title or media type, in bytes.
+pub const MAX_ORIGIN_BYTES: usize = 8_192;
 /// Most rows of one write.
 pub const MAX_BATCH_ROWS: usize = 65_536;
 /// Most bytes of one write, as Arrow buffers.

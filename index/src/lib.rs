@@ -7,12 +7,29 @@
 
 pub mod batch;
 pub mod collection;
+pub mod directory;
 pub mod document;
 pub mod error;
+pub mod file_format;
 pub mod filter;
+mod fusion;
+pub mod keyword;
+pub mod ledger;
+pub mod log;
+mod maintenance;
+pub mod manifest;
+mod memtable;
+pub mod payload;
+pub mod plan;
+mod rows;
 pub mod schema;
+pub mod scored;
 pub mod search;
+mod segment;
 pub mod store;
+pub mod tombstones;
+mod validate;
+pub mod vector;
 pub mod write;
 
 pub use error::{Error, ErrorKind, Result};

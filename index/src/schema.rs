@@ -154,7 +154,11 @@ impl CollectionSchema {
 /// Checks the name of a collection or vector space: 1 to 128 of `[A-Za-z0-9_-]`, not starting with `-` or `_`.
 pub fn check_name(name: &str, field: &str) -> Result<()> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.chars().all(allowed) || name.starts_with(['-', '_']) {
+    if name.is_empty()
+        || name.len() > MAX_NAME_BYTES
+        || !name.chars().all(allowed)
+        || name.starts_with(['-', '_'])
+    {
         return Err(Error::invalid(
             field,
             format!(
@@ -168,7 +172,11 @@ pub fn check_name(name: &str, field: &str) -> Result<()> {
 
 /// Checks the name of a payload field: 1 to 128 bytes, no control characters, not starting with `_` (built-in fields).
 pub fn check_field_name(name: &str, field: &str) -> Result<()> {
-    if name.is_empty() || name.len() > MAX_NAME_BYTES || name.starts_with('_') || name.chars().any(char::is_control) {
+    if name.is_empty()
+        || name.len() > MAX_NAME_BYTES
+        || name.starts_with('_')
+        || name.chars().any(char::is_control)
+    {
         return Err(Error::invalid(
             field,
             format!(

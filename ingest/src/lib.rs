@@ -10,6 +10,7 @@ pub mod document;
 pub mod embed;
 pub mod error;
 pub mod extract;
+pub mod import;
 pub mod pipeline;
 pub mod sink;
 pub mod source;

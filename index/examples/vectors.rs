@@ -1,0 +1,165 @@
+//! Question: how fast is the graph of a sealed segment built, and how fast does it answer at which recall?
+//!
+//! ```text
+//! cargo run --release -p ragstone-index --example vectors -- DIR [--threads N] [--m N] [--efc N] [--distance cosine] [--queries N]
+//! ```
+//!
+//! DIR holds `base.npy` and `queries.npy`: f32, C order, two dimensions. The truth is computed by an exact scan. Searches
+//! run on one thread, without the network, the log or payload: what is measured is the vector index alone. Rates are by
+//! the thread's CPU time where the system tells it, so that other load disturbs them less.
+#![allow(clippy::print_stdout, reason = "prints its measurements")]
+
+use std::path::Path;
+use std::sync::LazyLock;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use bytes::Bytes;
+use ragstone_index::schema::Distance;
+use ragstone_index::vector::{
+    PreparedQuery, Scored, SearchParams, SegmentVectors, VectorColumn, VectorsParams, build_index,
+    prepare_vector,
+};
+use rayon::prelude::*;
+use roaring::RoaringBitmap;
+
+const K: usize = 10;
+const BEAMS: [usize; 10] = [10, 16, 24, 32, 48, 64, 96, 128, 192, 256];
+const SHARES: [f64; 8] = [0.9, 0.5, 0.3, 0.2, 0.1, 0.05, 0.01, 0.001];
+
+fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let dir = arguments
+        .next()
+        .context("usage: vectors DIR [--threads N] [--m N] [--efc N] [--distance NAME] [--queries N]")?;
+    let mut params = VectorsParams::default();
+    let mut distance = Distance::Cosine;
+    let mut most_queries = usize::MAX;
+    while let Some(flag) = arguments.next() {
+        let value = arguments.next().with_context(|| format!("{flag} needs a value"))?;
+        match flag.as_str() {
+            "--threads" => params.threads = value.parse()?,
+            "--m" => params.m = value.parse()?,
+            "--efc" => params.ef_construction = value.parse()?,
+            "--queries" => most_queries = value.parse()?,
+            "--distance" => distance = serde_json::from_value(serde_json::Value::String(value))?,
+            _ => bail!("unknown flag {flag}"),
+        }
+    }
+    let (dimension, mut base) = read_npy(&Path::new(&dir).join("base.npy"))?;
+    let (query_dimension, queries) = read_npy(&Path::new(&dir).join("queries.npy"))?;
+    ensure!(dimension == query_dimension, "base has dimension {dimension}, queries {query_dimension}");
+    for vector in base.chunks_mut(dimension) {
+        prepare_vector(distance, vector).map_err(anyhow::Error::msg)?;
+    }
+    let rows = base.len() / dimension;
+
+    let start = Instant::now();
+    let column = VectorColumn { dimension, data: &base, present: None };
+    let index = build_index(&column, distance, &params, &AtomicBool::new(false))?.context("too few rows")?;
+    println!(
+        "built {rows} x {dimension} in {:.1} s, {} MB",
+        start.elapsed().as_secs_f64(),
+        index.len() >> 20
+    );
+    let vectors = Bytes::copy_from_slice(bytemuck::cast_slice(&base));
+    drop(base);
+    let start = Instant::now();
+    let path = Path::new("memory");
+    let segment =
+        SegmentVectors::open(path, distance, dimension, rows, vectors, None, Some(Bytes::from(index)))?;
+    println!("opened in {:.3} s", start.elapsed().as_secs_f64());
+
+    let queries: Vec<PreparedQuery> = queries
+        .chunks(dimension)
+        .take(most_queries)
+        .map(|vector| PreparedQuery::new(distance, dimension, vector))
+        .collect::<Result<_, _>>()?;
+    let truth = truth(&segment, &queries, None);
+    for ef in BEAMS {
+        measure(&segment, &queries, &truth, &SearchParams { ef: Some(ef), exact: false }, None);
+    }
+    println!("default ef:");
+    measure(&segment, &queries, &truth, &SearchParams::default(), None);
+    let queries = &queries[..queries.len().min(300)];
+    for share in SHARES {
+        let allow: RoaringBitmap = (0..rows as u32).filter(|row| scattered(*row) < share).collect();
+        let truth = self::truth(&segment, queries, Some(&allow));
+        print!("{share:5} pass: ");
+        measure(&segment, queries, &truth, &SearchParams::default(), Some(&allow));
+    }
+    Ok(())
+}
+
+/// A number of 0..1 that has nothing to do with the vectors.
+fn scattered(row: u32) -> f64 {
+    f64::from(row.wrapping_mul(2_654_435_761).rotate_left(13).wrapping_mul(2_246_822_519))
+        / f64::from(u32::MAX)
+}
+
+fn truth(
+    segment: &SegmentVectors,
+    queries: &[PreparedQuery],
+    allow: Option<&RoaringBitmap>,
+) -> Vec<Vec<Scored>> {
+    let params = SearchParams { ef: None, exact: true };
+    queries.par_iter().map(|query| segment.search(query, K, &params, allow).0).collect()
+}
+
+fn measure(
+    segment: &SegmentVectors,
+    queries: &[PreparedQuery],
+    truth: &[Vec<Scored>],
+    params: &SearchParams,
+    allow: Option<&RoaringBitmap>,
+) {
+    let start = clock();
+    let found: Vec<_> = queries.iter().map(|query| segment.search(query, K, params, allow)).collect();
+    let seconds = clock() - start;
+    let hits: usize = found
+        .iter()
+        .zip(truth)
+        .map(|((found, _), truth)| {
+            let worst = truth.last().map_or(f32::INFINITY, |hit| hit.score);
+            found.iter().filter(|hit| hit.score >= worst).count().min(truth.len())
+        })
+        .sum();
+    let wanted: usize = truth.iter().map(Vec::len).sum();
+    let recall = hits as f64 / wanted.max(1) as f64;
+    let strategy = found.first().map(|(_, strategy)| strategy.describe()).unwrap_or_default();
+    println!("{:9.0} QPS at recall@{K} {recall:.4}  ({strategy})", queries.len() as f64 / seconds);
+}
+
+/// Seconds of CPU time of this thread; elsewhere than on Linux, wall time.
+fn clock() -> f64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let cpu = text.split(' ').next().and_then(|nanoseconds| nanoseconds.parse::<f64>().ok());
+    cpu.map_or_else(|| START.elapsed().as_secs_f64(), |nanoseconds| nanoseconds / 1e9)
+}
+
+/// Reads a two-dimensional f32 array: dimension and components.
+fn read_npy(path: &Path) -> Result<(usize, Vec<f32>)> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    ensure!(bytes.starts_with(b"\x93NUMPY\x01"), "{}: not a .npy file of version 1", path.display());
+    let length = bytes.get(8..10).map_or(0, |two| usize::from(u16::from_le_bytes([two[0], two[1]])));
+    let header = std::str::from_utf8(bytes.get(10..10 + length).context("short header")?)?;
+    ensure!(
+        header.contains("'<f4'") && header.contains("'fortran_order': False"),
+        "not f32 in C order: {header}"
+    );
+    let shape =
+        header.split_once("'shape': (").and_then(|(_, rest)| rest.split_once(')')).context("no shape")?.0;
+    let sizes: Vec<usize> = shape
+        .split(',')
+        .filter(|size| !size.trim().is_empty())
+        .map(|size| size.trim().parse())
+        .collect::<Result<_, _>>()?;
+    let [rows, dimension] = sizes[..] else { bail!("{} dimensions, expected 2", sizes.len()) };
+    let data = bytes.get(10 + length..).context("short file")?;
+    ensure!(data.len() == rows * dimension * 4, "{} bytes for {rows} x {dimension}", data.len());
+    let floats =
+        data.chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]])).collect();
+    Ok((dimension, floats))
+}

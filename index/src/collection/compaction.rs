@@ -1,0 +1,254 @@
+//! Compaction: several segments become one without their deleted rows. Readers keep the old segments until they let go.
+//!
+//! Tiered: segments of one size class are merged once there are enough of them, so each row is written again a
+//! logarithmic number of times; a segment with many deleted rows is rewritten alone.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use roaring::RoaringBitmap;
+
+use crate::collection::seal::{carried_over, entry_of};
+use crate::collection::snapshot::PartView;
+use crate::collection::{Collection, CompactionReport};
+use crate::error::{Error, Result};
+use crate::segment::{LiveRows, Part, Segment, SegmentPlan, open_segment, segment_dir, write_segment};
+use crate::store::StoreOptions;
+
+/// Rows of the smallest size class.
+const SMALLEST_CLASS_ROWS: u64 = 4_096;
+
+/// What the choice of segments depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Candidate {
+    id: u64,
+    rows: u64,
+    live: u64,
+    bytes: u64,
+}
+
+impl Collection {
+    /// Merges all segments into one, or as few as [`StoreOptions::compact_max_segment_bytes`] allows, without deleted
+    /// rows, and waits for it.
+    pub fn compact(&self) -> Result<CompactionReport> {
+        self.flush()?;
+        let _one_at_a_time = self.compacting.lock();
+        let before = self.candidates();
+        for group in groups(&before, self.options.compact_max_segment_bytes) {
+            self.merge(&group)?;
+        }
+        let after = self.candidates();
+        let rows = |candidates: &[Candidate]| candidates.iter().map(|candidate| candidate.rows).sum::<u64>();
+        Ok(CompactionReport {
+            segments_before: before.len() as u64,
+            segments_after: after.len() as u64,
+            reclaimed_rows: rows(&before).saturating_sub(rows(&after)),
+        })
+    }
+
+    /// Merges whatever is due; called by the compacting thread.
+    pub(crate) fn compact_where_due(&self) {
+        let _one_at_a_time = self.compacting.lock();
+        while !self.closed.load(Ordering::Acquire) {
+            let due = choose(&self.candidates(), &self.options);
+            if due.is_empty() {
+                return;
+            }
+            if let Err(error) = self.merge(&due) {
+                tracing::error!(collection = self.name, %error, "a compaction failed; the old segments stay");
+                return;
+            }
+        }
+    }
+
+    fn candidates(&self) -> Vec<Candidate> {
+        let snapshot = self.snapshot.load();
+        let of_segment = |view: &PartView| {
+            let segment = view.segment()?;
+            Some(Candidate {
+                id: segment.id,
+                rows: u64::from(segment.rows),
+                live: view.live_len(),
+                bytes: segment.bytes,
+            })
+        };
+        snapshot.parts.iter().filter_map(of_segment).collect()
+    }
+
+    /// Merges these segments. The caller holds the compaction lock, so they stay where they are.
+    fn merge(&self, ids: &[u64]) -> Result<()> {
+        let snapshot = self.snapshot.load_full();
+        let wanted = |view: &&PartView| view.segment().is_some_and(|segment| ids.contains(&segment.id));
+        let inputs: Vec<&PartView> = snapshot.parts.iter().filter(wanted).collect();
+        let rows = LiveRows::new(inputs.iter().map(|view| (view.part.clone(), view.live())).collect());
+        let (id, schema) = {
+            let mut state = self.state.lock();
+            (state.manifest.take_segment_id(), Arc::clone(&state.tables.schema))
+        };
+        let params = self.vectors_params();
+        let merged = if rows.len() == 0 {
+            None
+        } else {
+            let plan = SegmentPlan {
+                directory: &*self.directory,
+                id,
+                schema: &schema,
+                rows: &rows,
+                vectors: &params,
+                cancel: &self.closed,
+            };
+            let opened = self.directory.delete_dir(&segment_dir(id)).and_then(|()| {
+                write_segment(&plan)?;
+                open_segment(&*self.directory, id, &schema, &params, false)
+            });
+            if opened.is_err() {
+                // Best effort: what stays is swept at the next start.
+                let _ = self.directory.delete_dir(&segment_dir(id));
+            }
+            Some(Arc::new(opened?))
+        };
+        let inputs: Vec<u64> =
+            inputs.iter().filter_map(|view| view.segment().map(|segment| segment.id)).collect();
+        self.install_merged(&inputs, &rows, merged)
+    }
+
+    /// Puts the merged segment in the place of its inputs: manifest first, then memory, then the old files go. They are
+    /// mapped, so readers that still hold them go on reading.
+    fn install_merged(&self, inputs: &[u64], rows: &LiveRows, merged: Option<Arc<Segment>>) -> Result<()> {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        let mut deleted = RoaringBitmap::new();
+        let mut parts = Vec::with_capacity(state.tables.parts.len());
+        let mut place = None;
+        for view in &state.tables.parts {
+            match view.segment().and_then(|segment| inputs.iter().position(|id| *id == segment.id)) {
+                None => parts.push(view.clone()),
+                Some(input) => {
+                    place = place.or(Some(parts.len()));
+                    deleted |= carried_over(&view.deleted, |row| rows.new_row(input, row));
+                }
+            }
+        }
+        let place = place.ok_or_else(|| Error::Internal("the merged segments are gone".into()))?;
+        let mut manifest = state.manifest.clone();
+        let (old, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut manifest.segments).into_iter().partition(|entry| inputs.contains(&entry.id));
+        manifest.segments = kept;
+        let min_seq = old.iter().map(|entry| entry.min_seq).min().unwrap_or(1);
+        let max_seq = old.iter().map(|entry| entry.max_seq).max().unwrap_or(min_seq);
+        if let Some(segment) = merged {
+            manifest.segments.push(entry_of(&segment, &state.tables.schema, (min_seq, max_seq)));
+            let mut view = PartView::new(Part::Segment(Arc::clone(&segment)), segment.rows);
+            view.deleted = Arc::new(deleted);
+            parts.insert(place, view);
+        }
+        self.store_manifest(state, manifest, &parts)?;
+        state.tables.parts = parts;
+        self.publish(state);
+        drop(guard);
+        for file in old.into_iter().filter_map(|entry| entry.tombstones) {
+            // Best effort: what stays is swept at the next start.
+            let _ = self.directory.delete(&file);
+        }
+        for id in inputs {
+            if let Err(error) = self.directory.delete_dir(&segment_dir(*id)) {
+                tracing::warn!(collection = self.name, segment = id, %error, "an old segment could not be deleted");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// All segments in groups that are each worth a merge and stay within a size.
+fn groups(candidates: &[Candidate], max_bytes: u64) -> Vec<Vec<u64>> {
+    let mut groups: Vec<(u64, Vec<Candidate>)> = Vec::new();
+    for candidate in candidates {
+        match groups.last_mut() {
+            Some((bytes, group)) if *bytes + candidate.bytes <= max_bytes => {
+                *bytes += candidate.bytes;
+                group.push(*candidate);
+            }
+            _ => groups.push((candidate.bytes, vec![*candidate])),
+        }
+    }
+    let worth_it = |group: &[Candidate]| {
+        group.len() > 1 || group.iter().any(|candidate| candidate.live < candidate.rows)
+    };
+    let due = groups.into_iter().filter(|(_, group)| worth_it(group));
+    due.map(|(_, group)| group.iter().map(|candidate| candidate.id).collect()).collect()
+}
+
+/// Which segments to merge next; none when nothing is due.
+fn choose(candidates: &[Candidate], options: &StoreOptions) -> Vec<u64> {
+    let share =
+        |candidate: &Candidate| (candidate.rows - candidate.live) as f32 / candidate.rows.max(1) as f32;
+    if let Some(holey) = candidates.iter().find(|candidate| share(candidate) > options.compact_deleted_share)
+    {
+        return vec![holey.id];
+    }
+    let fan_in = options.compact_fan_in.max(2);
+    let class = |candidate: &Candidate| {
+        let mut class = 0u32;
+        let mut bound = SMALLEST_CLASS_ROWS;
+        while candidate.live > bound && class < 32 {
+            bound = bound.saturating_mul(fan_in as u64);
+            class += 1;
+        }
+        class
+    };
+    for wanted in 0..=32 {
+        let mut bytes = 0;
+        let fits = |candidate: &&Candidate| {
+            bytes += candidate.bytes;
+            bytes <= options.compact_max_segment_bytes
+        };
+        let same = candidates.iter().filter(|candidate| class(candidate) == wanted);
+        let same: Vec<u64> = same.take_while(fits).map(|candidate| candidate.id).collect();
+        if same.len() >= fan_in {
+            return same;
+        }
+    }
+    Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn choice(sizes: &[(u64, u64)]) -> Vec<u64> {
+        let candidates: Vec<_> = (0..)
+            .zip(sizes)
+            .map(|(id, (rows, live))| Candidate { id, rows: *rows, live: *live, bytes: *rows })
+            .collect();
+        choose(&candidates, &StoreOptions::default())
+    }
+
+    #[test]
+    fn few_or_uneven_segments_stay() {
+        assert!(choice(&[]).is_empty());
+        assert!(choice(&[(100, 100), (100, 100), (100, 100)]).is_empty());
+        assert!(choice(&[(100, 100), (100, 100), (100, 100), (1_000_000, 1_000_000)]).is_empty());
+    }
+
+    #[test]
+    fn a_full_size_class_is_merged() {
+        assert_eq!(choice(&[(900_000, 900_000), (10, 10), (20, 20), (30, 30), (4_000, 4_000)]), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_merge_stays_within_the_largest_size() {
+        let segment = |id, bytes, live| Candidate { id, rows: 10, live, bytes };
+        let all = [segment(1, 60, 10), segment(2, 30, 10), segment(3, 50, 9), segment(4, 200, 10)];
+        assert_eq!(groups(&all, 100), [vec![1, 2], vec![3]]);
+        assert!(groups(&[], 100).is_empty());
+        let options = StoreOptions { compact_max_segment_bytes: 100, ..StoreOptions::default() };
+        assert!(choose(&[segment(1, 40, 10); 4], &options).is_empty());
+    }
+
+    #[test]
+    fn a_segment_with_many_deleted_rows_is_rewritten() {
+        assert_eq!(choice(&[(1_000, 1_000), (1_000, 700)]), [1]);
+        assert_eq!(choice(&[(1_000, 0)]), [0]);
+        assert!(choice(&[(1_000, 900)]).is_empty());
+    }
+}

@@ -1,0 +1,295 @@
+//! Search: runs a plan over one snapshot, leg by leg and part by part, and fetches the winners only.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use roaring::RoaringBitmap;
+
+use crate::collection::Collection;
+use crate::collection::read::PointReader;
+use crate::collection::snapshot::{PartView, Snapshot};
+use crate::error::{Error, Result};
+use crate::fusion::{Fused, Ranking, fuse};
+use crate::keyword::{CollectionTextStats, KeywordQuery, highlight};
+use crate::payload::CheckedFilter;
+use crate::plan::Plan;
+use crate::search::{Hit, Leg, LegScore, SearchRequest, SearchResponse, VectorLeg};
+use crate::segment::Part;
+use crate::vector::{PreparedQuery, SearchParams};
+
+/// A row of a snapshot.
+type Place = (usize, u32);
+
+/// How often a query looks again with more candidates when too many of them were of the same documents.
+const MAX_WIDENINGS: usize = 4;
+
+impl Collection {
+    /// Searches one snapshot.
+    pub fn search(&self, request: &SearchRequest) -> Result<SearchResponse> {
+        let snapshot = self.snapshot_at(request.min_seq_no)?;
+        let plan = Plan::new(request, &snapshot.schema)?;
+        let mut search = Search::prepare(&snapshot, request, plan)?;
+        search.run()
+    }
+}
+
+/// A query under way.
+struct Search<'a> {
+    snapshot: &'a Snapshot,
+    request: &'a SearchRequest,
+    plan: Plan,
+    vector: Option<PreparedQuery>,
+    words: Option<KeywordQuery>,
+    /// Rows that may be found, by part; `None`: all of the part.
+    allowed: Vec<Option<RoaringBitmap>>,
+    steps: Vec<String>,
+    phases: Vec<(&'static str, u64)>,
+}
+
+impl<'a> Search<'a> {
+    fn prepare(snapshot: &'a Snapshot, request: &'a SearchRequest, plan: Plan) -> Result<Self> {
+        let filter = snapshot.check(request.filter.as_ref())?;
+        let vector = match (&request.vector, plan.space.and_then(|space| snapshot.schema.vectors.get(space)))
+        {
+            (Some(leg), Some(space)) => {
+                Some(PreparedQuery::new(space.distance, space.dimension as usize, &leg.vector)?)
+            }
+            _ => None,
+        };
+        let words = request.keyword.as_ref().map(|leg| KeywordQuery::new(&leg.text));
+        let started = Instant::now();
+        let allowed =
+            snapshot.parts.iter().map(|view| view.allowed(filter.as_ref())).collect::<Result<Vec<_>>>()?;
+        let mut search =
+            Self { snapshot, request, plan, vector, words, allowed, steps: vec![], phases: vec![] };
+        if request.explain {
+            search.steps = search.plan.describe();
+            search.explain_filter(filter.as_ref());
+            search.phase("filter", started);
+        }
+        Ok(search)
+    }
+
+    fn run(&mut self) -> Result<SearchResponse> {
+        let wanted = self.plan.limit + self.plan.offset;
+        let mut candidates = self.plan.candidates;
+        let most = usize::try_from(self.snapshot.live_len()).unwrap_or(usize::MAX);
+        let mut widenings = 0;
+        let ranked = loop {
+            let (fused, exhausted) = self.rank(candidates)?;
+            let ranked = self.collapse(fused)?;
+            let enough = ranked.len() >= wanted || exhausted || candidates >= most;
+            if enough || self.plan.max_per_document.is_none() || widenings == MAX_WIDENINGS {
+                break ranked;
+            }
+            widenings += 1;
+            candidates *= 4;
+        };
+        let started = Instant::now();
+        let reader = PointReader::new(self.snapshot, &self.request.select)?;
+        let winners = ranked.into_iter().skip(self.plan.offset).take(self.plan.limit);
+        let hits = winners.map(|fused| self.hit(&reader, fused)).collect::<Result<Vec<_>>>()?;
+        self.phase("fetch", started);
+        let (plan, phases) = (std::mem::take(&mut self.steps), std::mem::take(&mut self.phases));
+        Ok(SearchResponse { hits, seq_no: self.snapshot.seq_no, plan, phases })
+    }
+
+    /// The ranking by `candidates` of each leg, best first, and whether no leg has more to give.
+    fn rank(&mut self, candidates: usize) -> Result<(Vec<Fused<Place>>, bool)> {
+        let mut rankings = Vec::with_capacity(self.plan.legs.len());
+        for (leg, weight) in self.plan.legs.clone() {
+            let started = Instant::now();
+            let scored = match leg {
+                Leg::Vector => self.vector_leg(candidates)?,
+                Leg::Keyword => self.keyword_leg(candidates)?,
+            };
+            self.phase(leg.name(), started);
+            rankings.push((leg, weight, scored));
+        }
+        let exhausted = rankings.iter().all(|(.., scored)| scored.len() < candidates);
+        let started = Instant::now();
+        let mut fused = match (self.plan.fusion, rankings.as_slice()) {
+            (None, [(leg, _, scored)]) => alone(*leg, scored),
+            (method, _) => {
+                let views: Vec<_> = rankings
+                    .iter()
+                    .map(|(leg, weight, scored)| Ranking { leg: *leg, weight: *weight, scored })
+                    .collect();
+                fuse(method.unwrap_or_default(), &views, self.plan.candidates)
+            }
+        };
+        if let Some(threshold) = self.request.score_threshold {
+            fused.retain(|candidate| candidate.score >= threshold);
+        }
+        self.sort(&mut fused)?;
+        if self.plan.fusion.is_some() {
+            self.phase("fusion", started);
+        }
+        Ok((fused, exhausted))
+    }
+
+    fn vector_leg(&mut self, candidates: usize) -> Result<Vec<(Place, f32)>> {
+        let (Some(query), Some(space), Some(leg)) = (&self.vector, self.plan.space, &self.request.vector)
+        else {
+            return Err(Error::Internal("a vector leg without a vector".into()));
+        };
+        let params = params_of(leg);
+        let mut scored = Vec::new();
+        for (part, (view, allowed)) in self.snapshot.parts.iter().zip(&self.allowed).enumerate() {
+            if allowed.as_ref().map_or(view.rows == 0, RoaringBitmap::is_empty) {
+                continue;
+            }
+            let (found, strategy) = match &view.part {
+                Part::Segment(segment) => match segment.vectors(space) {
+                    Some(vectors) => vectors.search(query, candidates, &params, allowed.as_ref()),
+                    None => continue,
+                },
+                Part::Memtable(table) => match table.vectors(space) {
+                    Some(vectors) => vectors.search(query, candidates, &params, allowed.as_ref(), view.rows),
+                    None => continue,
+                },
+            };
+            if self.request.explain {
+                self.steps.push(format!("{}: vectors by {}", name_of(view), strategy.describe()));
+            }
+            scored.extend(found.into_iter().map(|found| ((part, found.row), found.score)));
+        }
+        Ok(best(scored, candidates))
+    }
+
+    fn keyword_leg(&self, candidates: usize) -> Result<Vec<(Place, f32)>> {
+        let Some(query) = self.words.as_ref().filter(|query| !query.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        let mut stats = CollectionTextStats::default();
+        for view in &self.snapshot.parts {
+            match &view.part {
+                Part::Segment(segment) => segment.keywords().add_stats(query, &mut stats)?,
+                Part::Memtable(table) => table.postings().add_stats(query, &mut stats),
+            }
+        }
+        let mut scored = Vec::new();
+        for (part, (view, allowed)) in self.snapshot.parts.iter().zip(&self.allowed).enumerate() {
+            let found = match &view.part {
+                Part::Segment(segment) => {
+                    segment.keywords().search(query, &stats, candidates, allowed.as_ref())?
+                }
+                Part::Memtable(table) => {
+                    table.postings().search(query, &stats, candidates, allowed.as_ref(), view.rows)
+                }
+            };
+            scored.extend(found.into_iter().map(|found| ((part, found.row), found.score)));
+        }
+        Ok(best(scored, candidates))
+    }
+
+    /// Best first; equal scores by the legs' own scores, then by id, so that the same data answers the same however it
+    /// lies in segments.
+    fn sort(&self, fused: &mut [Fused<Place>]) -> Result<()> {
+        let raw = |candidate: &Fused<Place>| candidate.legs.iter().map(|leg| leg.raw).sum::<f32>();
+        let by_score =
+            |a: &Fused<Place>, b: &Fused<Place>| b.score.total_cmp(&a.score).then(raw(b).total_cmp(&raw(a)));
+        fused.sort_by(by_score);
+        for run in fused.chunk_by_mut(|a, b| by_score(a, b).is_eq()) {
+            if run.len() > 1 {
+                let mut ids = HashMap::with_capacity(run.len());
+                for candidate in run.iter() {
+                    ids.insert(candidate.key, self.id_of(candidate.key)?);
+                }
+                run.sort_by(|a, b| ids.get(&a.key).cmp(&ids.get(&b.key)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves out what a document has too many of.
+    fn collapse(&self, fused: Vec<Fused<Place>>) -> Result<Vec<Fused<Place>>> {
+        let Some(most) = self.plan.max_per_document else { return Ok(fused) };
+        let mut counts: HashMap<String, usize> = HashMap::new();
+        let mut kept = Vec::with_capacity(fused.len());
+        for candidate in fused {
+            let view = self.view(candidate.key.0)?;
+            let found = view.row(candidate.key.1)?;
+            let (rows, at) = found.get();
+            let Some(document_id) = rows.document_id(at).filter(|id| !id.is_empty()) else {
+                kept.push(candidate);
+                continue;
+            };
+            let count = counts.entry(document_id.to_owned()).or_default();
+            *count += 1;
+            if *count <= most {
+                kept.push(candidate);
+            }
+        }
+        Ok(kept)
+    }
+
+    fn hit(&self, reader: &PointReader<'_>, fused: Fused<Place>) -> Result<Hit> {
+        let (part, row) = fused.key;
+        let point = reader.read(part, row)?;
+        let raw = |leg: Leg| fused.legs.iter().find(|score| score.leg == leg).map(|score| score.raw);
+        let highlights = match &self.words {
+            Some(query) if self.request.select.highlights => highlight(&point.text, query),
+            _ => Vec::new(),
+        };
+        Ok(Hit {
+            score: fused.score,
+            vector_score: raw(Leg::Vector),
+            keyword_score: raw(Leg::Keyword),
+            point,
+            highlights,
+            legs: if self.request.explain { fused.legs } else { Vec::new() },
+        })
+    }
+
+    fn view(&self, part: usize) -> Result<&'a PartView> {
+        self.snapshot.parts.get(part).ok_or_else(|| Error::Internal(format!("part {part} is not there")))
+    }
+
+    fn id_of(&self, (part, row): Place) -> Result<String> {
+        Ok(self.view(part)?.row(row)?.id().to_owned())
+    }
+
+    fn explain_filter(&mut self, filter: Option<&CheckedFilter>) {
+        if filter.is_none_or(CheckedFilter::is_empty) {
+            return;
+        }
+        let passed: u64 = self.allowed.iter().flatten().map(RoaringBitmap::len).sum();
+        self.steps.push(format!("filter: {passed} of {} points pass", self.snapshot.live_len()));
+    }
+
+    fn phase(&mut self, name: &'static str, started: Instant) {
+        if self.request.explain {
+            let elapsed = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+            self.phases.push((name, elapsed));
+        }
+    }
+}
+
+fn params_of(leg: &VectorLeg) -> SearchParams {
+    SearchParams { ef: leg.ef, exact: leg.exact }
+}
+
+fn name_of(view: &PartView) -> String {
+    match view.segment() {
+        Some(segment) => format!("segment {}, {} rows", segment.id, segment.rows),
+        None => format!("memtable, {} rows", view.rows),
+    }
+}
+
+/// The `count` best, best first.
+fn best(mut scored: Vec<(Place, f32)>, count: usize) -> Vec<(Place, f32)> {
+    scored.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    scored.truncate(count);
+    scored
+}
+
+/// The ranking of the only leg.
+fn alone(leg: Leg, scored: &[(Place, f32)]) -> Vec<Fused<Place>> {
+    let candidate = |(position, (key, raw)): (usize, &(Place, f32))| Fused {
+        key: *key,
+        score: *raw,
+        legs: vec![LegScore { leg, rank: position + 1, raw: *raw, normalized: *raw, weight: 1.0 }],
+    };
+    scored.iter().enumerate().map(candidate).collect()
+}

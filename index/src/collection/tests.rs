@@ -1,0 +1,499 @@
+//! Tests of a collection: a model test against a map and brute force, recovery, power cuts, seals and compactions.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, StringArray, UInt32Array};
+use arrow::datatypes::DataType;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::*;
+use crate::batch;
+use crate::directory::{Fault, FaultyDirectory, MemDirectory};
+use crate::document::DocumentState;
+use crate::filter::{Condition, FieldTest, Range, Scalar};
+use crate::schema::{Distance, FieldType, VectorSpace};
+use crate::search::{Fusion, Hit, KeywordLeg, SearchRequest, VectorLeg};
+use crate::store::Store;
+use crate::write::Change;
+
+const DIMENSION: usize = 8;
+
+fn schema() -> CollectionSchema {
+    let space = |name: &str, distance| VectorSpace {
+        name: name.into(),
+        dimension: DIMENSION as u32,
+        distance,
+        embedder: None,
+    };
+    CollectionSchema {
+        vectors: vec![space("text", Distance::Cosine), space("image", Distance::Euclidean)],
+        payload: vec![PayloadField { name: "year".into(), field_type: FieldType::Integer }],
+        dynamic_payload: true,
+        description: String::new(),
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Point {
+    id: String,
+    vector: Vec<f32>,
+    image: Vec<f32>,
+    text: String,
+    year: i64,
+    document: Option<String>,
+}
+
+fn point(rng: &mut StdRng, id: String, document: Option<String>) -> Point {
+    let words = ["amber", "basalt", "cedar", "delta", "ember", "fjord", "garnet", "harbor"];
+    let text =
+        (0..rng.random_range(3..9)).map(|_| words[rng.random_range(0..words.len())]).collect::<Vec<_>>();
+    let mut vector = || (0..DIMENSION).map(|_| rng.random_range(-1.0f32..1.0)).collect::<Vec<_>>();
+    let (vector, image) = (vector(), vector());
+    Point { id, vector, image, text: text.join(" "), year: rng.random_range(1990..2030), document }
+}
+
+fn vectors<'a>(points: &'a [Point], of: impl Fn(&'a Point) -> &'a Vec<f32>) -> ArrayRef {
+    let values: Vec<f32> = points.iter().flat_map(|point| of(point).iter().copied()).collect();
+    let DataType::FixedSizeList(item, length) = batch::vector_type(DIMENSION as u32) else { panic!() };
+    Arc::new(FixedSizeListArray::new(item, length, Arc::new(Float32Array::from(values)), None))
+}
+
+fn rows(points: &[Point]) -> RecordBatch {
+    let payloads: Vec<String> = points.iter().map(|point| format!("{{\"year\":{}}}", point.year)).collect();
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        (batch::ID, Arc::new(StringArray::from_iter_values(points.iter().map(|point| &point.id)))),
+        (batch::TEXT, Arc::new(StringArray::from_iter_values(points.iter().map(|point| &point.text)))),
+        (batch::PAYLOAD, Arc::new(StringArray::from_iter_values(payloads))),
+        (batch::CHUNK_INDEX, Arc::new(UInt32Array::from_iter_values(0..points.len() as u32))),
+        ("vector:text", vectors(points, |point| &point.vector)),
+        ("vector:image", vectors(points, |point| &point.image)),
+    ];
+    RecordBatch::try_from_iter(columns).unwrap()
+}
+
+fn upsert(points: &[Point]) -> WriteRequest {
+    WriteRequest { changes: vec![Change::UpsertPoints(rows(points))], skip_bad_rows: false }
+}
+
+fn record(id: &str, chunks: u32) -> DocumentRecord {
+    DocumentRecord {
+        id: id.into(),
+        uri: format!("file:///{id}"),
+        title: String::new(),
+        media_type: "text/plain".into(),
+        version: format!("v{chunks}"),
+        size_bytes: 1,
+        modified_ns: None,
+        chunks,
+        state: DocumentState::Indexed,
+        indexed_at_us: 0,
+        source_id: "source".into(),
+    }
+}
+
+fn put_document(id: &str, points: &[Point]) -> WriteRequest {
+    let document = record(id, points.len() as u32);
+    let points = (!points.is_empty()).then(|| rows(points));
+    WriteRequest { changes: vec![Change::PutDocument { document, points }], skip_bad_rows: false }
+}
+
+fn search(vector: Option<Vec<f32>>, text: Option<&str>) -> SearchRequest {
+    SearchRequest {
+        vector: vector.map(|vector| VectorLeg { using: String::new(), vector, ef: None, exact: false }),
+        keyword: text.map(|text| KeywordLeg { text: text.into() }),
+        filter: None,
+        limit: 10,
+        offset: 0,
+        score_threshold: None,
+        max_per_document: None,
+        fusion: Fusion::default(),
+        candidates: None,
+        select: Select::default(),
+        min_seq_no: None,
+        explain: false,
+    }
+}
+
+fn ids(hits: &[Hit]) -> Vec<&str> {
+    hits.iter().map(|hit| hit.point.id.as_str()).collect()
+}
+
+fn small_memtables() -> StoreOptions {
+    StoreOptions { memtable_max_rows: 150, build_threads: 1, ..StoreOptions::default() }
+}
+
+fn open(directory: &Arc<dyn Directory>, options: StoreOptions) -> (Store, Arc<Collection>) {
+    let store = Store::open_in(Arc::clone(directory), options).unwrap();
+    let collection = match store.collection("c") {
+        Ok(collection) => collection,
+        Err(_) => store.create_collection("c", schema()).unwrap(),
+    };
+    (store, collection)
+}
+
+fn memory() -> Arc<dyn Directory> {
+    Arc::new(MemDirectory::new())
+}
+
+fn normalized(vector: &[f32]) -> Vec<f32> {
+    let norm = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+    vector.iter().map(|x| x / norm).collect()
+}
+
+/// The collection says of every point what the model says, by id, by scroll, by count, by filter, by vector, by word.
+fn check_against(model: &BTreeMap<String, Point>, collection: &Collection, rng: &mut StdRng) {
+    assert_eq!(collection.count(None).unwrap(), model.len() as u64);
+    let mut scrolled = Vec::new();
+    let mut after = None;
+    loop {
+        let select = Select { vectors: vec!["*".into()], ..Select::default() };
+        let page = collection.scroll(&ScrollRequest { filter: None, limit: 37, after, select }).unwrap();
+        scrolled.extend(page.points);
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    scrolled.sort_by(|a, b| a.id.cmp(&b.id));
+    assert_eq!(scrolled.len(), model.len());
+    for (got, wanted) in scrolled.iter().zip(model.values()) {
+        assert_eq!(got.id, wanted.id);
+        assert_eq!(got.text, wanted.text);
+        assert_eq!(got.payload.as_ref().unwrap()["year"], wanted.year);
+        assert_eq!(got.origin.document_id, wanted.document.clone().unwrap_or_default());
+        let close =
+            got.vectors[0].1.iter().zip(normalized(&wanted.vector)).all(|(a, b)| (a - b).abs() < 1e-5);
+        assert!(close && got.vectors[1].1 == wanted.image, "{}", got.id);
+    }
+    let year = rng.random_range(1990..2030);
+    let range = Range { gte: Some(Scalar::Integer(year)), ..Range::default() };
+    let filter = Filter {
+        must: vec![Condition::Field { field: "year".into(), test: FieldTest::Range(range) }],
+        ..Filter::default()
+    };
+    let passing = model.values().filter(|point| point.year >= year).count() as u64;
+    assert_eq!(collection.count(Some(&filter)).unwrap(), passing);
+
+    let query: Vec<f32> = (0..DIMENSION).map(|_| rng.random_range(-1.0f32..1.0)).collect();
+    let mut request = search(Some(query.clone()), None);
+    request.filter = Some(filter);
+    if let Some(leg) = &mut request.vector {
+        leg.exact = true;
+    }
+    let hits = collection.search(&request).unwrap().hits;
+    let unit = normalized(&query);
+    let mut expected: Vec<(f32, &str)> = model
+        .values()
+        .filter(|point| point.year >= year)
+        .map(|point| {
+            (normalized(&point.vector).iter().zip(&unit).map(|(a, b)| a * b).sum::<f32>(), point.id.as_str())
+        })
+        .collect();
+    expected.sort_by(|a, b| b.0.total_cmp(&a.0));
+    assert_eq!(hits.len(), expected.len().min(10));
+    for (hit, (score, id)) in hits.iter().zip(&expected) {
+        assert!((hit.score - score).abs() < 1e-4, "{id}: {} {score}", hit.score);
+    }
+    let word = "garnet";
+    let mut request = search(None, Some(word));
+    request.limit = 10_000;
+    let found = collection.search(&request).unwrap().hits.len();
+    assert_eq!(found, model.values().filter(|point| point.text.contains(word)).count());
+}
+
+/// Seeded random operations against a map. `RAGSTONE_MODEL_SEED` and `RAGSTONE_MODEL_STEPS` make it another or a longer run.
+#[test]
+fn random_operations_agree_with_a_map() {
+    let number =
+        |name: &str, default: u64| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default);
+    let seed = number("RAGSTONE_MODEL_SEED", 7);
+    let steps = number("RAGSTONE_MODEL_STEPS", 400);
+    println!("seed {seed}, {steps} steps");
+    let mut rng = StdRng::seed_from_u64(seed);
+    let directory = memory();
+    let (mut store, mut collection) = open(&directory, small_memtables());
+    let mut model: BTreeMap<String, Point> = BTreeMap::new();
+    for step in 0..steps {
+        match rng.random_range(0..100) {
+            0..45 => {
+                let mut points: BTreeMap<String, Point> = BTreeMap::new();
+                for _ in 0..rng.random_range(1..20) {
+                    let id = format!("p{}", rng.random_range(0..400));
+                    points.insert(id.clone(), point(&mut rng, id, None));
+                }
+                let points: Vec<Point> = points.into_values().collect();
+                collection.write(upsert(&points)).unwrap();
+                model.extend(points.into_iter().map(|point| (point.id.clone(), point)));
+            }
+            45..65 => {
+                let document = format!("d{}", rng.random_range(0..30));
+                let chunks = rng.random_range(0..6);
+                let points: Vec<Point> = (0..chunks)
+                    .map(|chunk| point(&mut rng, format!("{document}#{chunk}"), Some(document.clone())))
+                    .collect();
+                collection.write(put_document(&document, &points)).unwrap();
+                model.retain(|_, point| point.document.as_ref() != Some(&document));
+                model.extend(points.into_iter().map(|point| (point.id.clone(), point)));
+                assert_eq!(collection.document(&document).unwrap().chunks, chunks);
+            }
+            65..75 => {
+                let ids: Vec<String> = (0..5).map(|_| format!("p{}", rng.random_range(0..400))).collect();
+                let changes = vec![Change::DeletePoints(ids.clone())];
+                collection.write(WriteRequest { changes, skip_bad_rows: false }).unwrap();
+                ids.iter().for_each(|id| drop(model.remove(id)));
+            }
+            75..80 => {
+                let document = format!("d{}", rng.random_range(0..30));
+                let changes = vec![Change::DeleteDocuments(vec![document.clone()])];
+                collection.write(WriteRequest { changes, skip_bad_rows: false }).unwrap();
+                model.retain(|_, point| point.document.as_ref() != Some(&document));
+                assert!(collection.document(&document).is_none());
+            }
+            80..83 => {
+                let year = rng.random_range(1990..2030);
+                let test = FieldTest::Equals(Scalar::Integer(year));
+                let must = vec![Condition::Field { field: "year".into(), test }];
+                let changes = vec![Change::DeleteByFilter(Filter { must, ..Filter::default() })];
+                collection.write(WriteRequest { changes, skip_bad_rows: false }).unwrap();
+                model.retain(|_, point| point.year != year);
+            }
+            83..88 => drop(collection.flush().unwrap()),
+            88..91 => drop(collection.compact().unwrap()),
+            91..95 => {
+                store.close();
+                drop(collection);
+                drop(store);
+                (store, collection) = open(&directory, small_memtables());
+            }
+            _ => check_against(&model, &collection, &mut rng),
+        }
+        if step % 50 == 49 {
+            check_against(&model, &collection, &mut rng);
+        }
+    }
+    check_against(&model, &collection, &mut rng);
+}
+
+#[test]
+fn a_power_cut_keeps_what_was_acknowledged_and_shows_no_half_writes() {
+    for seed in 0..12u64 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let faulty = Arc::new(FaultyDirectory::new(MemDirectory::new()).unwrap());
+        let directory: Arc<dyn Directory> = Arc::clone(&faulty) as Arc<dyn Directory>;
+        let (store, collection) = open(&directory, small_memtables());
+        faulty.fail_any(faulty.operations() + rng.random_range(20..400), Fault::Error);
+        let mut acknowledged: BTreeMap<String, usize> = BTreeMap::new();
+        let mut maybe: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for _ in 0..120 {
+            let document = format!("d{}", rng.random_range(0..20));
+            let chunks = rng.random_range(1..9);
+            let points: Vec<Point> = (0..chunks)
+                .map(|chunk| point(&mut rng, format!("{document}#{chunk}"), Some(document.clone())))
+                .collect();
+            match collection.write(put_document(&document, &points)) {
+                Ok(_) => {
+                    acknowledged.insert(document.clone(), chunks);
+                    maybe.remove(&document);
+                }
+                // Whether a write that failed is on disk is open; both are right.
+                Err(_) => maybe.entry(document).or_default().push(chunks),
+            }
+        }
+        let survived: Arc<dyn Directory> = Arc::new(faulty.power_cut(seed).unwrap());
+        store.close();
+        let (_store, collection) = open(&survived, small_memtables());
+        for (document, chunks) in &acknowledged {
+            let found = collection.document_points(document).unwrap().num_rows();
+            let others = maybe.get(document).cloned().unwrap_or_default();
+            assert!(
+                found == *chunks || others.contains(&found),
+                "seed {seed}: {document} has {found} of {chunks}"
+            );
+            let recorded = collection.document(document).unwrap().chunks as usize;
+            assert_eq!(recorded, found, "seed {seed}: {document}");
+        }
+    }
+}
+
+#[test]
+fn a_sealed_row_scores_as_it_did_in_the_memtable() {
+    let mut rng = StdRng::seed_from_u64(3);
+    let directory = memory();
+    let (_store, collection) = open(&directory, StoreOptions::default());
+    let points: Vec<Point> = (0..300).map(|i| point(&mut rng, format!("p{i}"), None)).collect();
+    collection.write(upsert(&points)).unwrap();
+    let request = search(Some(points[5].vector.clone()), Some("garnet harbor"));
+    let before = collection.search(&request).unwrap();
+    collection.flush().unwrap();
+    let after = collection.search(&request).unwrap();
+    assert_eq!(ids(&before.hits), ids(&after.hits));
+    for (a, b) in before.hits.iter().zip(&after.hits) {
+        assert!((a.score - b.score).abs() < 1e-4, "{} {} {}", a.point.id, a.score, b.score);
+        assert_eq!(a.keyword_score, b.keyword_score);
+    }
+}
+
+#[test]
+fn one_bad_row_is_refused_alone_or_with_its_batch() {
+    let mut rng = StdRng::seed_from_u64(4);
+    let (_store, collection) = open(&memory(), StoreOptions::default());
+    let mut points: Vec<Point> = (0..3).map(|i| point(&mut rng, format!("p{i}"), None)).collect();
+    points[1].vector[2] = f32::NAN;
+    let error = collection.write(upsert(&points)).unwrap_err();
+    assert_eq!(error.field(), Some("points[1].vector:text"), "{error}");
+    assert_eq!(collection.count(None).unwrap(), 0);
+    let receipt = collection.write(WriteRequest { skip_bad_rows: true, ..upsert(&points) }).unwrap();
+    assert_eq!((receipt.upserted, receipt.rejected.len()), (2, 1));
+    assert_eq!((receipt.rejected[0].row, receipt.rejected[0].id.as_str()), (1, "p1"));
+    assert_eq!(collection.count(None).unwrap(), 2);
+}
+
+#[test]
+fn unknown_columns_and_wrong_dimensions_name_what_is_expected() {
+    let (_store, collection) = open(&memory(), StoreOptions::default());
+    let write = |columns: Vec<(&str, ArrayRef)>| {
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        collection
+            .write(WriteRequest { changes: vec![Change::UpsertPoints(batch)], skip_bad_rows: true })
+            .unwrap_err()
+    };
+    let id = || -> ArrayRef { Arc::new(StringArray::from(vec!["a"])) };
+    let error = write(vec![("id", id()), ("colour", id())]);
+    assert!(
+        error.to_string().starts_with("colour: no column of this name; there are: id, document_id"),
+        "{error}"
+    );
+    let DataType::FixedSizeList(item, _) = batch::vector_type(1) else { panic!() };
+    let short = FixedSizeListArray::new(item, 3, Arc::new(Float32Array::from(vec![1.0; 3])), None);
+    let error = write(vec![("id", id()), ("vector:text", Arc::new(short))]);
+    assert_eq!(error.to_string(), "vector:text: vectors of 3 components, expected 8");
+    assert_eq!(write(vec![("text", id())]).field(), Some("id"));
+}
+
+#[test]
+fn new_payload_fields_join_the_schema_and_survive() {
+    let directory = memory();
+    let fields = |collection: &Collection| {
+        collection
+            .schema()
+            .payload
+            .iter()
+            .map(|field| (field.name.clone(), field.field_type))
+            .collect::<Vec<_>>()
+    };
+    let write = |collection: &Collection, id: &str, payload: &str| {
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("id", Arc::new(StringArray::from(vec![id]))),
+            ("payload", Arc::new(StringArray::from(vec![payload]))),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        collection.write(WriteRequest { changes: vec![Change::UpsertPoints(batch)], skip_bad_rows: false })
+    };
+    let (store, collection) = open(&directory, StoreOptions::default());
+    write(&collection, "a", r#"{"lang": "en", "size": 2.5}"#).unwrap();
+    let known = fields(&collection);
+    assert_eq!(known.len(), 3);
+    assert!(
+        known.contains(&("lang".into(), FieldType::Keyword))
+            && known.contains(&("size".into(), FieldType::Float))
+    );
+    let error = write(&collection, "b", r#"{"size": "large"}"#).unwrap_err();
+    assert!(error.to_string().contains("size"), "{error}");
+    drop((store, collection));
+    let (_store, collection) = open(&directory, StoreOptions::default());
+    assert_eq!(fields(&collection), known);
+    collection.flush().unwrap();
+    collection
+        .update_schema(SchemaUpdate { dynamic_payload: Some(false), ..SchemaUpdate::default() })
+        .unwrap();
+    assert!(write(&collection, "c", r#"{"new": 1}"#).unwrap_err().to_string().contains("new"));
+}
+
+#[test]
+fn damaged_derived_files_are_built_again() {
+    let mut rng = StdRng::seed_from_u64(5);
+    let memory = Arc::new(MemDirectory::new());
+    let directory: Arc<dyn Directory> = Arc::clone(&memory) as Arc<dyn Directory>;
+    let points: Vec<Point> = (0..1_500).map(|i| point(&mut rng, format!("p{i}"), None)).collect();
+    let request = search(Some(points[9].vector.clone()), Some("cedar"));
+    let (store, collection) = open(&directory, StoreOptions::default());
+    collection.write(upsert(&points)).unwrap();
+    collection.flush().unwrap();
+    let before = collection.search(&request).unwrap();
+    drop((store, collection));
+    let folder = "collections/c/segments/000000000001";
+    for name in ["ids", "documents", "keywords", "text.graph"] {
+        let path = format!("{folder}/{name}");
+        let mut damaged = directory.read(&path).unwrap().to_vec();
+        let middle = damaged.len() / 2;
+        damaged[middle] ^= 0xff;
+        memory.plant(&path, &damaged).unwrap();
+        let (_store, collection) = open(&directory, StoreOptions::default());
+        let after = collection.search(&request).unwrap();
+        assert_eq!(ids(&before.hits), ids(&after.hits), "{name}");
+    }
+    let path = format!("{folder}/rows.arrow");
+    let mut damaged = directory.read(&path).unwrap().to_vec();
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 0xff;
+    memory.plant(&path, &damaged).unwrap();
+    let error = Store::open_in(Arc::clone(&directory), StoreOptions::default()).unwrap_err();
+    assert_eq!(error.kind(), crate::ErrorKind::Corruption, "{error}");
+}
+
+#[test]
+fn one_hit_a_document_when_asked() {
+    let mut rng = StdRng::seed_from_u64(6);
+    let (_store, collection) = open(&memory(), StoreOptions::default());
+    for document in 0..12 {
+        let id = format!("d{document}");
+        let points: Vec<Point> =
+            (0..40).map(|chunk| point(&mut rng, format!("{id}#{chunk}"), Some(id.clone()))).collect();
+        collection.write(put_document(&id, &points)).unwrap();
+    }
+    let mut request = search(Some(vec![0.3; DIMENSION]), Some("amber delta"));
+    request.max_per_document = Some(1);
+    let hits = collection.search(&request).unwrap().hits;
+    let documents: std::collections::BTreeSet<_> =
+        hits.iter().map(|hit| hit.point.origin.document_id.clone()).collect();
+    assert_eq!((hits.len(), documents.len()), (10, 10));
+}
+
+#[test]
+fn a_query_that_waits_for_a_write_sees_it_or_says_so() {
+    let mut rng = StdRng::seed_from_u64(8);
+    let (_store, collection) = open(&memory(), StoreOptions::default());
+    let receipt = collection.write(upsert(&[point(&mut rng, "a".into(), None)])).unwrap();
+    let mut request = search(Some(vec![1.0; DIMENSION]), None);
+    request.min_seq_no = Some(receipt.seq_no);
+    assert_eq!(collection.search(&request).unwrap().hits.len(), 1);
+    request.min_seq_no = Some(receipt.seq_no + 1);
+    let error = collection.search(&request).unwrap_err();
+    assert_eq!(error.kind(), crate::ErrorKind::DeadlineExceeded);
+    assert!(collection.wait_for(receipt.seq_no + 1, Duration::from_millis(10)).is_err());
+    collection.wait_for(receipt.seq_no, Duration::ZERO).unwrap();
+}
+
+#[test]
+fn a_second_store_on_the_same_directory_is_refused() {
+    let directory = memory();
+    let (_store, _collection) = open(&directory, StoreOptions::default());
+    let error = Store::open_in(Arc::clone(&directory), StoreOptions::default()).unwrap_err();
+    assert_eq!(error.kind(), crate::ErrorKind::FailedPrecondition);
+}
+
+#[test]
+fn a_deleted_collection_is_gone_for_good() {
+    let directory = memory();
+    let (store, collection) = open(&directory, StoreOptions::default());
+    drop(collection);
+    store.delete_collection("c").unwrap();
+    assert!(store.collection("c").is_err());
+    drop(store);
+    let store = Store::open_in(Arc::clone(&directory), StoreOptions::default()).unwrap();
+    assert!(store.collections().is_empty());
+    store.create_collection("c", schema()).unwrap();
+}

@@ -1,0 +1,294 @@
+//! The envelope of every file that is written once: who made it, which format, and a checksum over all of it.
+//!
+//! ```text
+//! header  64 bytes  "RAGSTONE", kind (8 bytes), format version (u32), zeros
+//! body    any       starts at a multiple of 64 in memory, so that it can be read as numbers in place
+//! footer  24 bytes  length of the body (u64), CRC-32 of header and body (u32), zeros (u32), "RAGSEND\n"
+//! ```
+//!
+//! All numbers are little endian. The envelope must not know what a body means; it is the same for all kinds and
+//! versions, so that a newer file is told from a broken one.
+
+use std::io::{self, BufWriter, Write};
+
+use bytes::Bytes;
+
+use crate::directory::{Directory, FileWriter};
+use crate::error::{Error, Result};
+
+/// Bytes before the body.
+pub const HEADER_BYTES: usize = 64;
+/// Bytes behind the body.
+pub const FOOTER_BYTES: usize = 24;
+const MAGIC: &[u8; 8] = b"RAGSTONE";
+const FOOTER_MAGIC: &[u8; 8] = b"RAGSEND\n";
+const WRITE_BUFFER_BYTES: usize = 256 << 10;
+
+/// A kind of file and the newest version of its format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileKind {
+    /// Eight bytes that no other kind has.
+    pub magic: [u8; 8],
+    /// Written by this program; it reads this and older ones, from 1.
+    pub version: u32,
+    /// For messages: "segment rows".
+    pub name: &'static str,
+}
+
+/// Writes a body through `write` and seals it. Returns the length of the file in bytes. On an error there is no file.
+pub fn seal_file(
+    directory: &dyn Directory,
+    path: &str,
+    kind: FileKind,
+    write: impl FnOnce(&mut SealedWriter) -> Result<()>,
+) -> Result<u64> {
+    let mut writer = SealedWriter::create(directory, path, kind)?;
+    write(&mut writer)?;
+    writer.finish()
+}
+
+/// [`seal_file`] for a body in memory.
+pub fn seal_bytes(directory: &dyn Directory, path: &str, kind: FileKind, body: &[u8]) -> Result<u64> {
+    seal_file(directory, path, kind, |writer| writer.put(body))
+}
+
+/// The body of a sealed file, without a copy. `verify` reads the whole file for its checksum; without it only header,
+/// footer and lengths are checked.
+///
+/// [`Error::Corruption`] says where the file is wrong; [`Error::FailedPrecondition`] means that a newer version of the
+/// program wrote it.
+pub fn open_file(directory: &dyn Directory, path: &str, kind: FileKind, verify: bool) -> Result<Bytes> {
+    let file = directory.read(path)?;
+    let corrupt =
+        |offset: usize, message: String| Error::corrupt(directory.full_path(path), offset as u64, message);
+    if file.len() < HEADER_BYTES + FOOTER_BYTES {
+        return Err(corrupt(file.len(), format!("too short for a {} file", kind.name)));
+    }
+    let (rest, footer) = file.split_at(file.len() - FOOTER_BYTES);
+    let (header, body) = rest.split_at(HEADER_BYTES);
+    let footer_at = rest.len();
+    if !header.starts_with(MAGIC) {
+        return Err(corrupt(0, "not a file of ragstone".into()));
+    }
+    if header.get(8..16) != Some(&kind.magic) {
+        return Err(corrupt(8, format!("not a {} file", kind.name)));
+    }
+    if footer.get(16..) != Some(FOOTER_MAGIC) || read_u32(footer, 12) != 0 {
+        return Err(corrupt(footer_at + 12, "the end of the file is missing".into()));
+    }
+    if read_u64(footer, 0) != body.len() as u64 {
+        let message = format!("a body of {} bytes, the footer says {}", body.len(), read_u64(footer, 0));
+        return Err(corrupt(footer_at, message));
+    }
+    if header.iter().skip(20).any(|byte| *byte != 0) {
+        return Err(corrupt(20, "the header is not zero where it should be".into()));
+    }
+    if verify {
+        let crc = crc32fast::hash(rest);
+        let expected = read_u32(footer, 8);
+        if crc != expected {
+            return Err(corrupt(0, format!("checksum is {crc:08x}, the footer says {expected:08x}")));
+        }
+    }
+    check_version(directory, path, kind, read_u32(header, 16))?;
+    Ok(file.slice(HEADER_BYTES..footer_at))
+}
+
+fn check_version(directory: &dyn Directory, path: &str, kind: FileKind, found: u32) -> Result<()> {
+    if found == 0 {
+        return Err(Error::corrupt(directory.full_path(path), 16, "format version 0"));
+    }
+    if found > kind.version {
+        return Err(Error::FailedPrecondition(format!(
+            "{} is a {} file of format version {found}; this program reads up to version {}: use the newer program \
+             that wrote it",
+            directory.full_path(path).display(),
+            kind.name,
+            kind.version
+        )));
+    }
+    Ok(())
+}
+
+/// The `u32` at `at`; the caller has checked the length, a missing byte reads as zero.
+fn read_u32(data: &[u8], at: usize) -> u32 {
+    data.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes)
+}
+
+/// The `u64` at `at`; as [`read_u32`].
+fn read_u64(data: &[u8], at: usize) -> u64 {
+    data.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes)
+}
+
+/// Writes a sealed file from front to back; what is written is its body. Without [`SealedWriter::finish`] there is no
+/// file.
+#[derive(Debug)]
+pub struct SealedWriter {
+    file: BufWriter<Box<dyn FileWriter>>,
+    path: std::path::PathBuf,
+    crc: crc32fast::Hasher,
+    written: u64,
+}
+
+impl SealedWriter {
+    /// Starts a file; an error if it exists.
+    pub fn create(directory: &dyn Directory, path: &str, kind: FileKind) -> Result<Self> {
+        let file = BufWriter::with_capacity(WRITE_BUFFER_BYTES, directory.create(path)?);
+        let path = directory.full_path(path);
+        let mut writer = Self { file, path, crc: crc32fast::Hasher::new(), written: 0 };
+        let mut header = Vec::with_capacity(HEADER_BYTES);
+        header.extend_from_slice(MAGIC);
+        header.extend_from_slice(&kind.magic);
+        header.extend_from_slice(&kind.version.to_le_bytes());
+        header.resize(HEADER_BYTES, 0);
+        writer.put(&header)?;
+        Ok(writer)
+    }
+
+    /// Writes a piece of the body.
+    pub fn put(&mut self, data: &[u8]) -> Result<()> {
+        self.write_all(data).map_err(|source| Error::io(&self.path, source))
+    }
+
+    /// Writes zeros until the body's length is a multiple of `alignment` (at most 64).
+    pub fn align(&mut self, alignment: usize) -> Result<()> {
+        const ZEROS: [u8; HEADER_BYTES] = [0; HEADER_BYTES];
+        let alignment = alignment.clamp(1, HEADER_BYTES) as u64;
+        let missing = (alignment - self.body_len() % alignment) % alignment;
+        self.put(ZEROS.get(..missing as usize).unwrap_or_default())
+    }
+
+    /// Bytes of the body so far.
+    pub fn body_len(&self) -> u64 {
+        self.written.saturating_sub(HEADER_BYTES as u64)
+    }
+
+    /// Writes the footer and puts everything on disk. Returns the length of the file in bytes.
+    pub fn finish(mut self) -> Result<u64> {
+        let mut footer = Vec::with_capacity(FOOTER_BYTES);
+        footer.extend_from_slice(&self.body_len().to_le_bytes());
+        footer.extend_from_slice(&self.crc.clone().finalize().to_le_bytes());
+        footer.extend_from_slice(&[0; 4]);
+        footer.extend_from_slice(FOOTER_MAGIC);
+        let written = self.file.write_all(&footer).and_then(|()| self.file.flush());
+        written.map_err(|source| Error::io(&self.path, source))?;
+        let (file, _) = self.file.into_parts();
+        file.finish()
+    }
+}
+
+impl Write for SealedWriter {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(data)?;
+        self.crc.update(data.get(..written).unwrap_or_default());
+        self.written += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+    use super::*;
+    use crate::directory::{Fault, FaultyDirectory, FsDirectory, MemDirectory, Operation};
+    use crate::error::ErrorKind;
+
+    const KIND: FileKind = FileKind { magic: *b"TESTFILE", version: 2, name: "test" };
+
+    fn sealed(body: &[u8]) -> (MemDirectory, Vec<u8>) {
+        let directory = MemDirectory::new();
+        let len = seal_bytes(&directory, "file", KIND, body).unwrap();
+        let file = directory.read("file").unwrap().to_vec();
+        assert_eq!(len, file.len() as u64);
+        (directory, file)
+    }
+
+    #[test]
+    fn a_body_comes_back_aligned_and_unchanged() {
+        let temporary = tempfile::tempdir().unwrap();
+        let real = FsDirectory::open(temporary.path()).unwrap();
+        for directory in [&real as &dyn Directory, &MemDirectory::new()] {
+            for len in [0, 1, 63, 64, 4_096, 300_000] {
+                let body: Vec<u8> = (0..len).map(|i| (i * 7) as u8).collect();
+                let path = format!("file-{len}");
+                seal_bytes(directory, &path, KIND, &body).unwrap();
+                let read = open_file(directory, &path, KIND, true).unwrap();
+                assert_eq!(read, body);
+                assert_eq!(read.as_ptr().align_offset(64), 0, "{directory:?} {len}");
+            }
+        }
+    }
+
+    #[test]
+    fn pieces_can_be_aligned() {
+        let directory = MemDirectory::new();
+        seal_file(&directory, "file", KIND, |writer| {
+            writer.put(b"abc")?;
+            writer.align(16)?;
+            assert_eq!(writer.body_len(), 16);
+            writer.align(16)?;
+            writer.put(b"def")
+        })
+        .unwrap();
+        assert_eq!(
+            open_file(&directory, "file", KIND, true).unwrap(),
+            b"abc\0\0\0\0\0\0\0\0\0\0\0\0\0def".as_slice()
+        );
+    }
+
+    #[test]
+    fn every_flipped_bit_is_found() {
+        let (directory, file) = sealed(b"some body of a file");
+        for at in 0..file.len() {
+            for bit in 0..8 {
+                let mut broken = file.clone();
+                broken[at] ^= 1 << bit;
+                directory.plant("file", &broken).unwrap();
+                let error = open_file(&directory, "file", KIND, true).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Corruption, "byte {at} bit {bit}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_truncation_and_extension_is_found_without_reading_the_body() {
+        let (directory, file) = sealed(&[7; 200]);
+        for len in 0..file.len() {
+            directory.plant("file", &file[..len]).unwrap();
+            let error = open_file(&directory, "file", KIND, false).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corruption, "{len} bytes: {error}");
+        }
+        directory.plant("file", &[&file[..], &[0]].concat()).unwrap();
+        assert_eq!(open_file(&directory, "file", KIND, false).unwrap_err().kind(), ErrorKind::Corruption);
+    }
+
+    #[test]
+    fn another_kind_and_a_newer_version_are_told_apart() {
+        let (directory, _) = sealed(b"body");
+        let other = FileKind { magic: *b"OTHERKND", ..KIND };
+        assert_eq!(open_file(&directory, "file", other, true).unwrap_err().kind(), ErrorKind::Corruption);
+        let older_program = FileKind { version: 1, ..KIND };
+        let error = open_file(&directory, "file", older_program, true).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::FailedPrecondition);
+        let message = error.to_string();
+        assert!(message.contains("format version 2") && message.contains("up to version 1"), "{message}");
+        let newer_program = FileKind { version: 3, ..KIND };
+        assert_eq!(open_file(&directory, "file", newer_program, true).unwrap(), b"body".as_slice());
+    }
+
+    #[test]
+    fn a_failed_write_leaves_no_file() {
+        for operation in [Operation::Write, Operation::Sync, Operation::Rename] {
+            let directory = FaultyDirectory::new(MemDirectory::new()).unwrap();
+            directory.fail(operation, 1, Fault::Error);
+            seal_bytes(&directory, "file", KIND, b"body").unwrap_err();
+            assert!(!directory.exists("file").unwrap());
+            seal_bytes(&directory, "file", KIND, b"body").unwrap();
+        }
+    }
+}

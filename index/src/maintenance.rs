@@ -1,0 +1,88 @@
+//! The background threads of a store: one seals memtables, one compacts segments, one feeds live graphs.
+//!
+//! Requests are hints: a worker looks itself at what is to be done, so a lost or repeated request does no harm.
+
+use std::sync::Weak;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+
+use crate::collection::Collection;
+
+/// Requests that may wait for one worker; more are dropped, since each of those that wait does all there is to do.
+const QUEUE: usize = 1_024;
+
+/// What a worker is asked to look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Task {
+    /// Memtables wait to be sealed.
+    Seal,
+    /// Segments changed.
+    Compact,
+    /// The live graph is behind the memtable.
+    Feed,
+}
+
+/// The background threads.
+#[derive(Debug)]
+pub(crate) struct Maintenance {
+    workers: Mutex<Vec<Worker>>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    task: Task,
+    requests: SyncSender<Weak<Collection>>,
+    thread: JoinHandle<()>,
+}
+
+impl Maintenance {
+    /// Starts the threads.
+    pub(crate) fn start() -> std::io::Result<Self> {
+        let mut workers = Vec::new();
+        for (task, name) in [(Task::Seal, "seal"), (Task::Compact, "compact"), (Task::Feed, "feed")] {
+            let (requests, receiver) = sync_channel(QUEUE);
+            let thread = std::thread::Builder::new()
+                .name(format!("ragstone-{name}"))
+                .spawn(move || work(task, &receiver))?;
+            workers.push(Worker { task, requests, thread });
+        }
+        Ok(Self { workers: Mutex::new(workers) })
+    }
+
+    /// Asks for a look at a collection.
+    pub(crate) fn request(&self, task: Task, collection: Weak<Collection>) {
+        let workers = self.workers.lock();
+        if let Some(worker) = workers.iter().find(|worker| worker.task == task) {
+            // A full queue holds enough requests already; a closed one means that the store closes.
+            let _ = worker.requests.try_send(collection);
+        }
+    }
+
+    /// Stops the threads behind what they are doing, and waits for them.
+    pub(crate) fn stop(&self) {
+        let workers = std::mem::take(&mut *self.workers.lock());
+        for Worker { task, requests, thread } in workers {
+            drop(requests);
+            if thread.join().is_err() {
+                tracing::error!(?task, "a background thread ended with a panic");
+            }
+        }
+    }
+}
+
+fn work(task: Task, requests: &Receiver<Weak<Collection>>) {
+    while let Ok(collection) = requests.recv() {
+        let Some(collection) = collection.upgrade() else { continue };
+        // A defect in one collection's background work must not stop that of the others.
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match task {
+            Task::Seal => collection.seal_waiting(),
+            Task::Compact => collection.compact_where_due(),
+            Task::Feed => collection.feed_live_graphs(),
+        }));
+        if done.is_err() {
+            tracing::error!(collection = collection.name(), ?task, "background work panicked");
+        }
+    }
+}

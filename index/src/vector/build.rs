@@ -1,0 +1,105 @@
+//! From a column of vectors to the bytes of its index.
+//!
+//! It must not know files: bytes go back to the caller.
+
+use std::sync::atomic::AtomicBool;
+
+use roaring::RoaringBitmap;
+
+use crate::error::{Error, Result};
+use crate::schema::Distance;
+use crate::vector::codes::{Codes, Floats, Points, RowMap, encode};
+use crate::vector::distance::CodeKernel;
+use crate::vector::graph::builder::{BuildOptions, build_graph};
+use crate::vector::graph::connect::connect;
+use crate::vector::graph::format;
+
+/// With fewer vectors a scan is as fast as a graph, and nothing is built.
+pub const MIN_GRAPH_ROWS: usize = 1_000;
+
+/// How a graph is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VectorsParams {
+    /// Links of a node on upper levels, 4 to 128; twice as many on level 0.
+    pub m: usize,
+    /// Beam of an insertion.
+    pub ef_construction: usize,
+    /// Threads; 0: one a core. With 1 the same input and seed make the same bytes.
+    pub threads: usize,
+    /// Seed of levels and insertion order.
+    pub seed: u64,
+}
+
+impl Default for VectorsParams {
+    fn default() -> Self {
+        Self { m: 16, ef_construction: 128, threads: 0, seed: 0x7261_6773_746F_6E65 }
+    }
+}
+
+/// The vectors of a segment's column.
+#[derive(Debug, Clone, Copy)]
+pub struct VectorColumn<'a> {
+    /// Components of a vector.
+    pub dimension: usize,
+    /// Rows x dimension, row-major; what stands in rows without a vector is ignored.
+    pub data: &'a [f32],
+    /// Rows that have a vector; `None`: all.
+    pub present: Option<&'a RoaringBitmap>,
+}
+
+/// Builds codes and graph of a column; `None` when it has fewer than [`MIN_GRAPH_ROWS`] vectors.
+///
+/// Works in a pool of its own of `params.threads` threads. `cancel` is looked at between insertions.
+///
+/// # Errors
+/// [`Error::FailedPrecondition`] when cancelled; [`Error::Internal`] when the column contradicts itself or no threads can
+/// be had; [`Error::LimitExceeded`] over 2^31 vectors.
+pub fn build_index(
+    column: &VectorColumn<'_>,
+    distance: Distance,
+    params: &VectorsParams,
+    cancel: &AtomicBool,
+) -> Result<Option<Vec<u8>>> {
+    let VectorColumn { dimension, data, present } = *column;
+    if dimension == 0 || data.len() % dimension != 0 {
+        let length = data.len();
+        return Err(Error::Internal(format!("{length} components are no vectors of dimension {dimension}")));
+    }
+    let rows = data.len() / dimension;
+    if present.and_then(RoaringBitmap::max).is_some_and(|last| last as usize >= rows) {
+        return Err(Error::Internal(format!("a vector is present behind the last of {rows} rows")));
+    }
+    // A bitmap of all rows says no more than none.
+    let partial: Option<Vec<u32>> =
+        present.filter(|present| present.len() < rows as u64).map(|present| present.iter().collect());
+    let nodes = partial.as_ref().map_or(rows, Vec::len);
+    if nodes < MIN_GRAPH_ROWS {
+        return Ok(None);
+    }
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(params.threads)
+        .thread_name(|i| format!("graph-build-{i}"))
+        .build()
+        .map_err(|error| Error::Internal(format!("threads for building a graph: {error}")))?;
+    pool.install(|| {
+        let row_map = partial.as_deref().map_or(RowMap::Identity, RowMap::Rows);
+        let floats = Floats { distance, dimension, vectors: data, rows: row_map };
+        let encoded = encode(distance, floats, nodes);
+        let points = match &encoded {
+            Some(encoded) => {
+                Points::Codes(Codes { kernel: CodeKernel::of(distance), dimension, codes: &encoded.codes })
+            }
+            None => Points::Floats(floats),
+        };
+        let options = BuildOptions {
+            m: params.m,
+            ef_construction: params.ef_construction,
+            threads: params.threads,
+            seed: params.seed,
+        };
+        let mut graph = build_graph(&points, nodes, &options, cancel)?;
+        let links = connect(&points, &mut graph);
+        tracing::debug!(nodes, dimension, links, codes = encoded.is_some(), "vector graph built");
+        format::write(distance, dimension, &graph, partial.as_deref(), encoded.as_ref()).map(Some)
+    })
+}

@@ -1,0 +1,359 @@
+//! Int8 codes of vectors: what the graph is walked on, a quarter of the bytes of f32.
+//!
+//! One scale (and, for Euclidean, one offset) serves a whole column, so that the integer kernels order codes without any
+//! number beside them: `code = round((x - offset) / scale)` in -127..=127, where the range covers every component of the
+//! column and nothing is clipped.
+//!
+//! **Error.** Rounding moves each component by at most `scale / 2` (rms `scale / sqrt(12)`), hence a product with a unit
+//! vector by rms `scale / sqrt(12)`, at most 0.0023 under cosine, where `scale <= 1/127`. A column whose magnitudes differ
+//! widely (one vector a thousand times longer than the rest) makes the scale coarse for all others. That is not guessed
+//! but measured: [`encode`] searches a sample with the codes and with the vectors, and where the codes would lose
+//! neighbours it gives no codes; the graph is then walked on f32, slower and right. The final order always comes from f32.
+//!
+//! It must not know graphs or files.
+
+use std::collections::BinaryHeap;
+
+use rayon::prelude::*;
+
+use crate::schema::Distance;
+use crate::vector::distance::{self, CodeKernel};
+
+/// Largest code; -128 is never used, so that codes negate and their sums fit 32 bits.
+const LARGEST_CODE: f32 = 127.0;
+/// Vectors that stand as queries in the check of a column's codes.
+const CHECK_QUERIES: usize = 24;
+/// Vectors that they are compared with, at most.
+const CHECK_VECTORS: usize = 20_000;
+/// The neighbours that must be found in the check...
+const CHECK_NEAREST: usize = 10;
+/// ...among so many by code. The search rescores no fewer.
+const CHECK_CANDIDATES: usize = 30;
+/// Share of them that must be found.
+const CHECK_SHARE: f64 = 0.98;
+
+/// How components become codes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct CodeScale {
+    /// Width of one step; positive and finite.
+    pub(crate) scale: f32,
+    /// The component that becomes 0; always 0 under cosine and dot.
+    pub(crate) offset: f32,
+}
+
+impl CodeScale {
+    /// Covers all components; `None` when they are all equal, or too large or too small for an f32 step.
+    fn covering(distance: Distance, vectors: &[f32]) -> Option<Self> {
+        let (low, high) = vectors
+            .par_chunks(1 << 16)
+            .map(|piece| {
+                piece.iter().fold((f32::MAX, f32::MIN), |(low, high), x| (low.min(*x), high.max(*x)))
+            })
+            .reduce(|| (f32::MAX, f32::MIN), |a, b| (a.0.min(b.0), a.1.max(b.1)));
+        let (offset, reach) = match distance {
+            Distance::Cosine | Distance::Dot => (0.0, low.abs().max(high.abs())),
+            Distance::Euclidean => (low / 2.0 + high / 2.0, high / 2.0 - low / 2.0),
+        };
+        let scale = reach / LARGEST_CODE;
+        (scale.is_normal() && offset.is_finite()).then_some(Self { scale, offset })
+    }
+
+    /// Code of a component, rounded; out of range: the nearest end.
+    #[inline]
+    fn code(self, component: f32) -> i8 {
+        ((component - self.offset) / self.scale).round().clamp(-LARGEST_CODE, LARGEST_CODE) as i8
+    }
+
+    /// Code of a query vector, for use against codes of this scale; `None` when the query reaches so far out of the
+    /// column's range that its code would point elsewhere.
+    pub(crate) fn encode_query(self, kernel: CodeKernel, query: &[f32], code: &mut Vec<i8>) -> Option<()> {
+        let scale = match kernel {
+            // Any positive factor keeps the order of products: give the query its own, finest scale.
+            CodeKernel::Dot => {
+                let reach = query.iter().fold(0.0_f32, |reach, x| reach.max(x.abs()));
+                let scale = reach / LARGEST_CODE;
+                Self { scale: if scale.is_normal() { scale } else { 1.0 }, offset: 0.0 }
+            }
+            CodeKernel::SquaredEuclidean => {
+                let reach = self.scale * (LARGEST_CODE + 1.0);
+                if query.iter().any(|x| (x - self.offset).abs() > reach) {
+                    return None;
+                }
+                self
+            }
+        };
+        code.clear();
+        code.extend(query.iter().map(|x| scale.code(*x)));
+        Some(())
+    }
+}
+
+/// Codes of a column, and how they were made.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    pub(crate) scale: CodeScale,
+    /// Rows x dimension.
+    pub(crate) codes: Vec<i8>,
+}
+
+/// Encodes the vectors of the nodes; `None` where codes would lose neighbours (see the module's text).
+pub(crate) fn encode(distance: Distance, floats: Floats<'_>, nodes: usize) -> Option<Encoded> {
+    let scale = CodeScale::covering(distance, floats.vectors)?;
+    let dimension = floats.dimension;
+    let mut codes = vec![0_i8; nodes.checked_mul(dimension)?];
+    codes.par_chunks_mut(dimension).enumerate().for_each(|(node, code)| {
+        for (code, component) in code.iter_mut().zip(floats.vector(node as u32)) {
+            *code = scale.code(*component);
+        }
+    });
+    keeps_order(distance, floats, nodes, &codes).then_some(Encoded { scale, codes })
+}
+
+/// Whether the nearest by vector are among the nearest by code, on a sample of the column.
+fn keeps_order(distance: Distance, floats: Floats<'_>, nodes: usize, codes: &[i8]) -> bool {
+    let points =
+        Points::Codes(Codes { kernel: CodeKernel::of(distance), dimension: floats.dimension, codes });
+    let queries: Vec<u32> = sample(nodes, CHECK_QUERIES);
+    let others: Vec<u32> = sample(nodes, CHECK_VECTORS);
+    let found: usize = queries
+        .par_iter()
+        .map(|&query| {
+            let by_vector = Points::Floats(floats).nearest(query, &others, CHECK_NEAREST);
+            let by_code = points.nearest(query, &others, CHECK_CANDIDATES);
+            // By distance, not by name: equal vectors stand for each other.
+            let Some(&farthest) = by_vector.last() else { return CHECK_NEAREST };
+            let target = Points::Floats(floats).target(query);
+            let reached = |node: &u32| target.distance(*node) <= target.distance(farthest);
+            by_code.iter().filter(|node| reached(node)).count().min(CHECK_NEAREST)
+                + CHECK_NEAREST.saturating_sub(by_vector.len())
+        })
+        .sum();
+    found as f64 >= CHECK_SHARE * (queries.len() * CHECK_NEAREST) as f64
+}
+
+/// At most `most` of the numbers below `count`, evenly spread.
+fn sample(count: usize, most: usize) -> Vec<u32> {
+    let wanted = count.min(most).max(1);
+    (0..wanted.min(count)).map(|i| (i * count / wanted) as u32).collect()
+}
+
+/// Which row of the column a node of the graph stands for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum RowMap<'a> {
+    /// Every row has a vector: node = row.
+    Identity,
+    /// The rows that have one, ascending.
+    Rows(&'a [u32]),
+}
+
+impl RowMap<'_> {
+    /// The row of a node.
+    #[inline]
+    pub(crate) fn row(self, node: u32) -> u32 {
+        match self {
+            Self::Identity => node,
+            Self::Rows(rows) => rows.get(node as usize).copied().unwrap_or(u32::MAX),
+        }
+    }
+
+    /// The node of a row that has a vector.
+    pub(crate) fn node(self, row: u32) -> Option<u32> {
+        match self {
+            Self::Identity => Some(row),
+            Self::Rows(rows) => rows.binary_search(&row).ok().map(|node| node as u32),
+        }
+    }
+}
+
+/// Codes of all nodes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Codes<'a> {
+    pub(crate) kernel: CodeKernel,
+    pub(crate) dimension: usize,
+    /// Nodes x dimension.
+    pub(crate) codes: &'a [i8],
+}
+
+impl<'a> Codes<'a> {
+    /// Code of a node; empty when there is no such node.
+    #[inline]
+    pub(crate) fn code(&self, node: u32) -> &'a [i8] {
+        let start = node as usize * self.dimension;
+        self.codes.get(start..start + self.dimension).unwrap_or_default()
+    }
+}
+
+/// Vectors of all nodes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Floats<'a> {
+    pub(crate) distance: Distance,
+    pub(crate) dimension: usize,
+    /// Rows x dimension.
+    pub(crate) vectors: &'a [f32],
+    pub(crate) rows: RowMap<'a>,
+}
+
+impl<'a> Floats<'a> {
+    /// Vector of a node; empty when there is no such node.
+    #[inline]
+    pub(crate) fn vector(&self, node: u32) -> &'a [f32] {
+        let start = self.rows.row(node) as usize * self.dimension;
+        self.vectors.get(start..start + self.dimension).unwrap_or_default()
+    }
+}
+
+/// What a graph is walked on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Points<'a> {
+    Codes(Codes<'a>),
+    Floats(Floats<'a>),
+}
+
+impl<'a> Points<'a> {
+    /// Distances to a node.
+    pub(crate) fn target(&self, node: u32) -> Target<'a> {
+        match *self {
+            Self::Codes(codes) => Target::Code(codes, codes.code(node)),
+            Self::Floats(floats) => Target::Float(floats, floats.vector(node)),
+        }
+    }
+
+    /// Whether two nodes lie at the same place.
+    pub(crate) fn same(&self, a: u32, b: u32) -> bool {
+        match self {
+            Self::Codes(codes) => codes.code(a) == codes.code(b),
+            Self::Floats(floats) => floats.vector(a) == floats.vector(b),
+        }
+    }
+
+    /// The `k` of `others` nearest to a node, nearest first.
+    fn nearest(&self, node: u32, others: &[u32], k: usize) -> Vec<u32> {
+        let target = self.target(node);
+        let mut farthest_first: BinaryHeap<(OrderedDistance, u32)> = BinaryHeap::with_capacity(k + 1);
+        for &other in others {
+            farthest_first.push((OrderedDistance(target.distance(other)), other));
+            if farthest_first.len() > k {
+                farthest_first.pop();
+            }
+        }
+        farthest_first.into_sorted_vec().into_iter().map(|(_, other)| other).collect()
+    }
+}
+
+/// A distance with a total order, for heaps.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OrderedDistance(pub(crate) f32);
+
+impl Ord for OrderedDistance {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+impl PartialOrd for OrderedDistance {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for OrderedDistance {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for OrderedDistance {}
+
+/// Distances from one point, a node or a query, to all nodes; smaller is nearer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Target<'a> {
+    Code(Codes<'a>, &'a [i8]),
+    Float(Floats<'a>, &'a [f32]),
+}
+
+impl Target<'_> {
+    /// Distance to a node; the farthest when there is no such node.
+    #[inline]
+    pub(crate) fn distance(&self, node: u32) -> f32 {
+        match self {
+            Self::Code(codes, from) => distance::code_distance(codes.kernel, from, codes.code(node)),
+            Self::Float(floats, from) => distance::float_distance(floats.distance, from, floats.vector(node)),
+        }
+    }
+
+    /// Reads a little of each node's data, so that the memory system fetches all of it at once instead of one after the
+    /// other: the loads depend on nothing, and their values are thrown away.
+    #[inline]
+    pub(crate) fn touch(&self, nodes: &[u32]) {
+        /// Distance of two reads: the processor fetches lines in pairs.
+        const STEP_BYTES: usize = 128;
+        let mut sum = 0_u32;
+        match self {
+            Self::Code(codes, _) => {
+                for &node in nodes {
+                    for byte in codes.code(node).iter().step_by(STEP_BYTES) {
+                        sum ^= *byte as u32;
+                    }
+                }
+            }
+            Self::Float(floats, _) => {
+                for &node in nodes {
+                    for component in floats.vector(node).iter().step_by(STEP_BYTES / size_of::<f32>()) {
+                        sum ^= component.to_bits();
+                    }
+                }
+            }
+        }
+        std::hint::black_box(sum);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+    use super::*;
+    use crate::vector::samples::clustered;
+
+    fn floats(distance: Distance, dimension: usize, vectors: &[f32]) -> Floats<'_> {
+        Floats { distance, dimension, vectors, rows: RowMap::Identity }
+    }
+
+    #[test]
+    fn clustered_columns_get_codes_under_every_distance() {
+        for distance in [Distance::Cosine, Distance::Dot, Distance::Euclidean] {
+            let vectors = clustered(distance, 2_000, 48, 1);
+            let encoded = encode(distance, floats(distance, 48, &vectors), 2_000).expect("codes");
+            for (component, code) in vectors.iter().zip(&encoded.codes) {
+                let decoded = f32::from(*code) * encoded.scale.scale + encoded.scale.offset;
+                assert!((decoded - component).abs() <= encoded.scale.scale * 0.501, "{component} {decoded}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_column_that_codes_would_spoil_is_walked_on_floats() {
+        let mut vectors = clustered(Distance::Euclidean, 2_000, 48, 2);
+        if let Some(outlier) = vectors.last_mut() {
+            *outlier = 1e6;
+        }
+        assert!(encode(Distance::Euclidean, floats(Distance::Euclidean, 48, &vectors), 2_000).is_none());
+        for constant in [0.0, 1e-44] {
+            let vectors = vec![constant; 1_000 * 8];
+            assert!(encode(Distance::Dot, floats(Distance::Dot, 8, &vectors), 1_000).is_none());
+        }
+    }
+
+    #[test]
+    fn a_query_far_outside_a_euclidean_column_has_no_code() {
+        let scale = CodeScale { scale: 0.01, offset: 5.0 };
+        let mut code = Vec::new();
+        assert!(scale.encode_query(CodeKernel::SquaredEuclidean, &[5.0, 6.27], &mut code).is_some());
+        assert_eq!(code, [0, 127]);
+        assert!(scale.encode_query(CodeKernel::SquaredEuclidean, &[5.0, 7.0], &mut code).is_none());
+        assert!(scale.encode_query(CodeKernel::Dot, &[500.0, -700.0], &mut code).is_some());
+        assert_eq!(code, [91, -127]);
+        assert!(scale.encode_query(CodeKernel::Dot, &[0.0, 0.0], &mut code).is_some());
+        assert_eq!(code, [0, 0]);
+    }
+}

@@ -1,0 +1,409 @@
+//! Builds a graph by inserting nodes in parallel.
+//!
+//! Neighbour lists are atomics: readers never lock, writers of one list exclude each other by a striped lock. A reader that
+//! meets a list in the middle of a change sees old and new neighbours mixed, all of them nodes, which costs nothing but a
+//! little recall. Levels and order come from a seed, so that with one thread the same input makes the same bytes.
+//! It must not know files or rows.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::error::{Error, Result};
+use crate::vector::codes::{Points, Target};
+use crate::vector::graph::prune::keep_diverse;
+use crate::vector::graph::walk::{Candidate, Links, MAX_NODES, NO_NODE, Scratch, beam_search, descend};
+
+/// Highest level of a graph. With 16 links a level has a sixteenth of the nodes of the one below.
+pub(crate) const MAX_LEVEL: usize = 15;
+/// Fewest links of a node.
+pub(crate) const MIN_LINKS: usize = 4;
+/// Most links of a node on an upper level; twice as many on level 0.
+pub(crate) const MAX_LINKS: usize = 128;
+/// Widest beam of an insertion.
+pub(crate) const MAX_EF_CONSTRUCTION: usize = 4_096;
+/// Locks that the lists share.
+const STRIPES: usize = 4_096;
+/// Twins whose neighbours a new node looks at.
+const TWINS_ASKED: usize = 8;
+/// Nodes that a thread takes at once.
+const NODES_PER_TURN: usize = 16;
+
+/// Shape of the graph, effort and chance of its construction.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BuildOptions {
+    /// Links of a node on upper levels; twice as many on level 0.
+    pub(crate) m: usize,
+    /// Beam of an insertion.
+    pub(crate) ef_construction: usize,
+    /// Threads; 1 makes the result a function of the input.
+    pub(crate) threads: usize,
+    /// Seed of levels and order.
+    pub(crate) seed: u64,
+}
+
+/// A graph in memory, without anyone writing.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Graph {
+    /// Links per node and upper level.
+    pub(crate) m: usize,
+    /// Where every search starts; it is on the highest level.
+    pub(crate) entry: u32,
+    /// Nodes x 2m, filled from the front, [`NO_NODE`] behind.
+    pub(crate) level0: Vec<u32>,
+    /// Nodes + 1: the upper lists of node i are numbers `starts[i]..starts[i + 1]`, level 1 first.
+    pub(crate) upper_starts: Vec<u32>,
+    /// Upper lists x m.
+    pub(crate) upper: Vec<u32>,
+}
+
+impl Links for Graph {
+    fn nodes(&self) -> usize {
+        self.upper_starts.len().saturating_sub(1)
+    }
+
+    fn for_each(&self, node: u32, level: usize, visit: impl FnMut(u32)) {
+        let (start, width) = slot(&self.upper_starts, self.m, node, level);
+        let list = if level == 0 { &self.level0 } else { &self.upper };
+        let list = list.get(start..start + width).unwrap_or_default();
+        list.iter().copied().take_while(|neighbour| *neighbour != NO_NODE).for_each(visit);
+    }
+}
+
+/// Start and width of a neighbour list; width 0 when the node isn't on the level.
+#[inline]
+pub(crate) fn slot(upper_starts: &[u32], m: usize, node: u32, level: usize) -> (usize, usize) {
+    let node = node as usize;
+    if level == 0 {
+        return (node * 2 * m, 2 * m);
+    }
+    match (upper_starts.get(node), upper_starts.get(node + 1)) {
+        (Some(start), Some(end)) if *start as usize + level <= *end as usize => {
+            ((*start as usize + level - 1) * m, m)
+        }
+        _ => (0, 0),
+    }
+}
+
+/// Builds the graph of nodes `0..nodes` of `points`.
+///
+/// # Errors
+/// [`Error::FailedPrecondition`] when `cancel` became true; [`Error::LimitExceeded`] for too many nodes.
+pub(crate) fn build_graph(
+    points: &Points<'_>,
+    nodes: usize,
+    options: &BuildOptions,
+    cancel: &AtomicBool,
+) -> Result<Graph> {
+    if nodes == 0 || nodes >= MAX_NODES {
+        return Err(Error::LimitExceeded {
+            what: "vectors of a graph",
+            value: nodes as u64,
+            limit: MAX_NODES as u64,
+        });
+    }
+    let builder = Builder::new(points, nodes, options)?;
+    let order = builder.insertion_order(options.seed);
+    let next = AtomicUsize::new(1);
+    let work = || {
+        let mut worker = Worker::default();
+        while !cancel.load(Ordering::Relaxed) {
+            let start = next.fetch_add(NODES_PER_TURN, Ordering::Relaxed);
+            let Some(turn) = order.get(start..order.len().min(start.saturating_add(NODES_PER_TURN))) else {
+                return;
+            };
+            for &node in turn {
+                builder.insert(node, &mut worker);
+            }
+        }
+    };
+    if options.threads == 1 {
+        work();
+    } else {
+        rayon::broadcast(|_| work());
+    }
+    if cancel.load(Ordering::Relaxed) {
+        return Err(Error::FailedPrecondition("cancelled".into()));
+    }
+    Ok(builder.finish())
+}
+
+/// The graph while it grows.
+struct Builder<'a> {
+    points: &'a Points<'a>,
+    m: usize,
+    ef_construction: usize,
+    entry: u32,
+    level0: Vec<AtomicU32>,
+    upper_starts: Vec<u32>,
+    upper: Vec<AtomicU32>,
+    stripes: Vec<Mutex<()>>,
+}
+
+/// What a thread needs to insert.
+#[derive(Debug, Default)]
+struct Worker {
+    scratch: Scratch,
+    found: Vec<Candidate>,
+    kept: Vec<Candidate>,
+    list: Vec<Candidate>,
+    rekept: Vec<Candidate>,
+}
+
+impl<'a> Builder<'a> {
+    fn new(points: &'a Points<'a>, nodes: usize, options: &BuildOptions) -> Result<Self> {
+        let m = options.m.clamp(MIN_LINKS, MAX_LINKS);
+        let mut upper_starts = Vec::with_capacity(nodes + 1);
+        let (mut lists, mut entry, mut highest) = (0_u32, 0_u32, 0_usize);
+        upper_starts.push(0);
+        for node in 0..nodes as u32 {
+            let level = level_of(options.seed, node, m);
+            if level > highest {
+                (entry, highest) = (node, level);
+            }
+            lists = lists.saturating_add(level as u32);
+            upper_starts.push(lists);
+        }
+        let empty = |lists: usize, width: usize| -> Vec<AtomicU32> {
+            std::iter::repeat_with(|| AtomicU32::new(NO_NODE)).take(lists * width).collect()
+        };
+        Ok(Self {
+            points,
+            m,
+            ef_construction: options.ef_construction.clamp(m, MAX_EF_CONSTRUCTION),
+            entry,
+            level0: empty(nodes, 2 * m),
+            upper_starts,
+            upper: empty(lists as usize, m),
+            stripes: std::iter::repeat_with(|| Mutex::new(())).take(STRIPES).collect(),
+        })
+    }
+
+    /// The entry, then high levels before low ones, shuffled within a level: rows of one document, which are alike, would
+    /// otherwise be inserted side by side and contend for the same lists.
+    fn insertion_order(&self, seed: u64) -> Vec<u32> {
+        let mut order: Vec<u32> = (0..self.nodes() as u32).collect();
+        order.sort_by_cached_key(|node| {
+            let level = std::cmp::Reverse(self.level(*node));
+            (*node != self.entry, level, mix(seed ^ 0x5EED ^ u64::from(*node)))
+        });
+        order
+    }
+
+    fn level(&self, node: u32) -> usize {
+        let node = node as usize;
+        match (self.upper_starts.get(node), self.upper_starts.get(node + 1)) {
+            (Some(start), Some(end)) => (end - start) as usize,
+            _ => 0,
+        }
+    }
+
+    fn insert(&self, node: u32, worker: &mut Worker) {
+        let target = self.points.target(node);
+        let (level, highest) = (self.level(node), self.level(self.entry));
+        let mut at = descend(self, &target, self.entry, highest, level + 1);
+        for level in (0..=level.min(highest)).rev() {
+            beam_search(self, &target, at, self.ef_construction, level, &mut worker.scratch);
+            worker.found.clear();
+            worker.found.extend(worker.scratch.pool.found().filter(|found| found.node != node));
+            self.look_past_twins(node, level, &target, worker);
+            let width = if level == 0 { 2 * self.m } else { self.m };
+            keep_diverse(self.points, node, &worker.found, width, &mut worker.kept);
+            // Nobody can reach the node on this level before the links back exist: no lock needed for its own list.
+            self.store(node, level, &worker.kept);
+            for i in 0..worker.kept.len() {
+                if let Some(neighbour) = worker.kept.get(i).copied() {
+                    let back = Candidate { node, ..neighbour };
+                    self.link_back(neighbour.node, back, level, &mut worker.list, &mut worker.rekept);
+                }
+            }
+            if let Some(nearest) = worker.found.first() {
+                at = nearest.node;
+            }
+        }
+    }
+
+    /// Where nodes equal to the new one fill most of the beam, adds what the first of them link to: the new node needs
+    /// neighbours that are not its twins.
+    fn look_past_twins(&self, node: u32, level: usize, target: &Target<'_>, worker: &mut Worker) {
+        let found = &mut worker.found;
+        let twins = found.iter().filter(|found| self.points.same(node, found.node));
+        let twins: Vec<u32> = twins.map(|twin| twin.node).collect();
+        if twins.len() * 2 < found.len() || found.len() < self.m {
+            return;
+        }
+        for &twin in twins.iter().take(TWINS_ASKED) {
+            self.for_each(twin, level, |neighbour| {
+                if neighbour != node && !self.points.same(node, neighbour) {
+                    found.push(Candidate { distance: target.distance(neighbour), node: neighbour });
+                }
+            });
+        }
+        found.sort_by(by_distance);
+        found.dedup_by_key(|found| found.node);
+    }
+
+    /// Adds a link to the list of `node`; where it is full, prunes.
+    fn link_back(
+        &self,
+        node: u32,
+        new: Candidate,
+        level: usize,
+        list: &mut Vec<Candidate>,
+        kept: &mut Vec<Candidate>,
+    ) {
+        let Some(stripe) = self.stripes.get(node as usize % STRIPES) else { return };
+        let _writing = stripe.lock();
+        let slots = self.slots(node, level);
+        let used = slots.iter().take_while(|slot| slot.load(Ordering::Relaxed) != NO_NODE).count();
+        if slots.iter().any(|slot| slot.load(Ordering::Relaxed) == new.node) {
+            return;
+        }
+        if let Some(free) = slots.get(used) {
+            free.store(new.node, Ordering::Relaxed);
+            return;
+        }
+        let target = self.points.target(node);
+        list.clear();
+        list.push(new);
+        list.extend(slots.iter().map(|slot| {
+            let neighbour = slot.load(Ordering::Relaxed);
+            Candidate { distance: target.distance(neighbour), node: neighbour }
+        }));
+        list.sort_by(by_distance);
+        keep_diverse(self.points, node, list, slots.len(), kept);
+        self.store(node, level, kept);
+    }
+
+    fn slots(&self, node: u32, level: usize) -> &[AtomicU32] {
+        let (start, width) = slot(&self.upper_starts, self.m, node, level);
+        let lists = if level == 0 { &self.level0 } else { &self.upper };
+        lists.get(start..start + width).unwrap_or_default()
+    }
+
+    fn store(&self, node: u32, level: usize, neighbours: &[Candidate]) {
+        let padded = neighbours.iter().map(|neighbour| neighbour.node).chain(std::iter::repeat(NO_NODE));
+        for (slot, neighbour) in self.slots(node, level).iter().zip(padded) {
+            slot.store(neighbour, Ordering::Relaxed);
+        }
+    }
+
+    fn finish(self) -> Graph {
+        let plain = |lists: Vec<AtomicU32>| lists.into_iter().map(AtomicU32::into_inner).collect();
+        Graph {
+            m: self.m,
+            entry: self.entry,
+            level0: plain(self.level0),
+            upper_starts: self.upper_starts,
+            upper: plain(self.upper),
+        }
+    }
+}
+
+impl Links for Builder<'_> {
+    fn nodes(&self) -> usize {
+        self.upper_starts.len().saturating_sub(1)
+    }
+
+    fn for_each(&self, node: u32, level: usize, mut visit: impl FnMut(u32)) {
+        for slot in self.slots(node, level) {
+            match slot.load(Ordering::Relaxed) {
+                NO_NODE => return,
+                neighbour => visit(neighbour),
+            }
+        }
+    }
+}
+
+/// Nearest first; equal distances by node, so that the same node twice stands side by side.
+fn by_distance(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
+    a.distance.total_cmp(&b.distance).then(a.node.cmp(&b.node))
+}
+
+/// Level of a node: geometric with ratio 1/m, a function of seed and node alone.
+fn level_of(seed: u64, node: u32, m: usize) -> usize {
+    // 53 random bits, moved off zero, whose logarithm is infinite.
+    let uniform = ((mix(seed ^ u64::from(node)) >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
+    ((-uniform.ln() / (m as f64).ln()) as usize).min(MAX_LEVEL)
+}
+
+/// SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): spreads a number over 64 bits.
+fn mix(value: u64) -> u64 {
+    let mut z = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+    use super::*;
+    use crate::schema::Distance;
+    use crate::vector::codes::{Floats, RowMap};
+    use crate::vector::samples::clustered;
+
+    fn build(nodes: usize, threads: usize, seed: u64) -> Graph {
+        let vectors = clustered(Distance::Euclidean, nodes, 24, 3);
+        let points = Points::Floats(Floats {
+            distance: Distance::Euclidean,
+            dimension: 24,
+            vectors: &vectors,
+            rows: RowMap::Identity,
+        });
+        let options = BuildOptions { m: 8, ef_construction: 40, threads, seed };
+        build_graph(&points, nodes, &options, &AtomicBool::new(false)).unwrap()
+    }
+
+    #[test]
+    fn one_thread_and_one_seed_make_one_graph() {
+        let graph = build(1_200, 1, 5);
+        assert_eq!(graph, build(1_200, 1, 5));
+        assert_ne!(graph, build(1_200, 1, 6));
+    }
+
+    #[test]
+    fn lists_hold_other_nodes_once_and_within_their_level() {
+        for threads in [1, 4] {
+            let graph = build(1_200, threads, 7);
+            for node in 0..1_200_u32 {
+                for level in 0..=MAX_LEVEL {
+                    let mut list = Vec::new();
+                    graph.for_each(node, level, |neighbour| list.push(neighbour));
+                    assert!(!list.contains(&node), "{node} links to itself");
+                    let count = list.len();
+                    for neighbour in &list {
+                        let (_, width) = slot(&graph.upper_starts, graph.m, *neighbour, level);
+                        assert!(width > 0, "{neighbour} is not on level {level}");
+                    }
+                    list.sort_unstable();
+                    list.dedup();
+                    assert_eq!(list.len(), count, "{node} links twice");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_cancelled_build_says_so() {
+        let vectors = clustered(Distance::Euclidean, 100, 8, 3);
+        let points = Points::Floats(Floats {
+            distance: Distance::Euclidean,
+            dimension: 8,
+            vectors: &vectors,
+            rows: RowMap::Identity,
+        });
+        let options = BuildOptions { m: 8, ef_construction: 40, threads: 1, seed: 1 };
+        let error = build_graph(&points, 100, &options, &AtomicBool::new(true)).unwrap_err();
+        assert!(matches!(error, Error::FailedPrecondition(message) if message == "cancelled"));
+    }
+
+    #[test]
+    fn levels_thin_out_geometrically() {
+        let levels: Vec<usize> = (0..100_000).map(|node| level_of(1, node, 16)).collect();
+        let above: usize = levels.iter().filter(|level| **level > 0).count();
+        assert!((5_500..7_000).contains(&above), "{above} of 100,000 above level 0, expected a sixteenth");
+        assert!(levels.iter().all(|level| *level <= MAX_LEVEL));
+    }
+}

@@ -1,0 +1,217 @@
+//! The beam search that building and searching share (Malkov & Yashunin, arXiv 1603.09320, algorithm 2), with a sorted
+//! candidate pool in place of two heaps, and the scratch memory that it needs.
+//!
+//! It must not know how a graph is stored: adjacency comes through [`Links`], distances through [`Target`].
+
+use crate::vector::codes::Target;
+
+/// Marks an empty place in a neighbour list; lists fill from the front.
+pub(crate) const NO_NODE: u32 = u32::MAX;
+/// Marks a pool entry whose neighbours were looked at. Node numbers stay below it.
+const EXPANDED: u32 = 1 << 31;
+/// Most nodes of a graph.
+pub(crate) const MAX_NODES: usize = EXPANDED as usize;
+
+/// Neighbour lists.
+pub(crate) trait Links {
+    /// Number of nodes.
+    fn nodes(&self) -> usize;
+
+    /// Calls `visit` with each neighbour of a node on a level; nothing for a node that is not on it.
+    fn for_each(&self, node: u32, level: usize, visit: impl FnMut(u32));
+}
+
+/// A node and its distance to what is searched; smaller is nearer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Candidate {
+    pub(crate) distance: f32,
+    pub(crate) node: u32,
+}
+
+/// A set of nodes that is emptied in time proportional to its size.
+#[derive(Debug, Default)]
+pub(crate) struct Visited {
+    words: Vec<u64>,
+    touched: Vec<u32>,
+}
+
+impl Visited {
+    /// Empties it and makes room for nodes below `nodes`.
+    pub(crate) fn reset(&mut self, nodes: usize) {
+        for node in self.touched.drain(..) {
+            if let Some(word) = self.words.get_mut(node as usize / 64) {
+                *word = 0;
+            }
+        }
+        let words = nodes.div_ceil(64);
+        if self.words.len() < words {
+            self.words.resize(words, 0);
+        }
+    }
+
+    /// Adds a node; whether it was not there. A node out of range counts as there.
+    #[inline]
+    pub(crate) fn insert(&mut self, node: u32) -> bool {
+        let Some(word) = self.words.get_mut(node as usize / 64) else { return false };
+        let bit = 1_u64 << (node % 64);
+        if *word & bit != 0 {
+            return false;
+        }
+        *word |= bit;
+        self.touched.push(node);
+        true
+    }
+}
+
+/// The nearest nodes seen, in order, and which of them were expanded.
+#[derive(Debug, Default)]
+pub(crate) struct Pool {
+    entries: Vec<Candidate>,
+    capacity: usize,
+    /// No entry before it waits to be expanded.
+    cursor: usize,
+}
+
+impl Pool {
+    fn reset(&mut self, capacity: usize) {
+        self.entries.clear();
+        self.capacity = capacity.max(1);
+        self.cursor = 0;
+    }
+
+    /// A node must be nearer than this to enter.
+    #[inline]
+    fn bound(&self) -> f32 {
+        if self.entries.len() < self.capacity {
+            return f32::INFINITY;
+        }
+        self.entries.last().map_or(f32::INFINITY, |last| last.distance)
+    }
+
+    /// Adds a node that is nearer than the bound.
+    #[inline]
+    fn insert(&mut self, candidate: Candidate) {
+        if self.entries.len() >= self.capacity {
+            self.entries.pop();
+        }
+        let at = self.entries.partition_point(|entry| entry.distance <= candidate.distance);
+        self.entries.insert(at, candidate);
+        self.cursor = self.cursor.min(at);
+    }
+
+    /// The nearest node that was not expanded; it counts as expanded from now on.
+    #[inline]
+    fn next(&mut self) -> Option<u32> {
+        while let Some(entry) = self.entries.get_mut(self.cursor) {
+            self.cursor += 1;
+            if entry.node & EXPANDED == 0 {
+                let node = entry.node;
+                entry.node |= EXPANDED;
+                return Some(node);
+            }
+        }
+        None
+    }
+
+    /// What was found, nearest first.
+    pub(crate) fn found(&self) -> impl Iterator<Item = Candidate> + '_ {
+        self.entries.iter().map(|entry| Candidate { node: entry.node & !EXPANDED, ..*entry })
+    }
+}
+
+/// Memory of one walk, used again by the next.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    pub(crate) visited: Visited,
+    pub(crate) pool: Pool,
+    pub(crate) fresh: Vec<u32>,
+}
+
+/// Finds the `ef` nearest nodes of a level, starting at `entry`; they lie in `scratch.pool` afterwards.
+pub(crate) fn beam_search(
+    links: &impl Links,
+    target: &Target<'_>,
+    entry: u32,
+    ef: usize,
+    level: usize,
+    scratch: &mut Scratch,
+) {
+    let Scratch { visited, pool, fresh } = scratch;
+    visited.reset(links.nodes());
+    pool.reset(ef);
+    if !visited.insert(entry) {
+        return;
+    }
+    pool.insert(Candidate { distance: target.distance(entry), node: entry });
+    while let Some(node) = pool.next() {
+        fresh.clear();
+        links.for_each(node, level, |neighbour| {
+            if visited.insert(neighbour) {
+                fresh.push(neighbour);
+            }
+        });
+        target.touch(fresh);
+        for &neighbour in fresh.iter() {
+            let distance = target.distance(neighbour);
+            if distance < pool.bound() {
+                pool.insert(Candidate { distance, node: neighbour });
+            }
+        }
+    }
+}
+
+/// Walks downhill from `entry` on each level from `from` down to `to`, both included; where it ends.
+pub(crate) fn descend(links: &impl Links, target: &Target<'_>, entry: u32, from: usize, to: usize) -> u32 {
+    let mut best = Candidate { distance: target.distance(entry), node: entry };
+    for level in (to..=from).rev() {
+        loop {
+            let here = best.node;
+            links.for_each(here, level, |neighbour| {
+                let distance = target.distance(neighbour);
+                if distance < best.distance {
+                    best = Candidate { distance, node: neighbour };
+                }
+            });
+            if best.node == here {
+                break;
+            }
+        }
+    }
+    best.node
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn the_pool_keeps_the_nearest_and_expands_each_once() {
+        let mut pool = Pool::default();
+        pool.reset(3);
+        let mut expanded = Vec::new();
+        for (distance, node) in [(5.0, 5), (3.0, 3), (4.0, 4)] {
+            pool.insert(Candidate { distance, node });
+        }
+        expanded.extend(pool.next());
+        assert_eq!(pool.bound(), 5.0);
+        pool.insert(Candidate { distance: 1.0, node: 1 });
+        while let Some(node) = pool.next() {
+            expanded.push(node);
+        }
+        assert_eq!(expanded, [3, 1, 4]);
+        let found: Vec<u32> = pool.found().map(|candidate| candidate.node).collect();
+        assert_eq!(found, [1, 3, 4]);
+    }
+
+    #[test]
+    fn the_visited_set_forgets_and_refuses_what_is_out_of_range() {
+        let mut visited = Visited::default();
+        visited.reset(100);
+        assert!(visited.insert(99) && !visited.insert(99) && visited.insert(0));
+        assert!(!visited.insert(NO_NODE));
+        visited.reset(100);
+        assert!(visited.insert(99) && visited.insert(0));
+    }
+}

@@ -1,0 +1,43 @@
+//! Search by nearness: the vector part of segments and memtables.
+//!
+//! - A sealed segment: [`build_index`] makes the bytes of its graph and codes, [`SegmentVectors`] searches them together
+//!   with the f32 vectors.
+//! - A memtable: [`LiveVectors`] takes rows and searches them at once.
+//! - Both answer a [`PreparedQuery`] with rows and scores, best first, and say how they went about it ([`Strategy`]).
+//!
+//! Vectors must have gone through [`prepare_vector`] before they are stored: finite, and of unit length under cosine.
+//! Rows are numbers here; nothing in this module knows points, payload, deletion or where files lie. What may be returned
+//! comes as a bitmap of rows.
+
+mod build;
+mod codes;
+mod distance;
+mod exact;
+mod graph;
+mod live;
+mod plan;
+mod query;
+#[cfg(test)]
+mod samples;
+mod segment;
+#[cfg(test)]
+mod tests;
+
+pub use build::{MIN_GRAPH_ROWS, VectorColumn, VectorsParams, build_index};
+pub use distance::prepare_vector;
+pub use live::{LIVE_GRAPH_MIN_ROWS, LiveVectors};
+pub use plan::{ExactReason, Strategy};
+pub use query::PreparedQuery;
+pub use segment::SegmentVectors;
+
+pub use crate::scored::Scored;
+
+/// How hard a search tries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SearchParams {
+    /// Beam width of the graph walk; `None`: `max(64, 2k)`. At most [`MAX_EF`](crate::search::MAX_EF), and never less
+    /// than the hits wanted.
+    pub ef: Option<usize>,
+    /// Compare all rows, whatever that costs.
+    pub exact: bool,
+}

@@ -1,0 +1,324 @@
+//! The vectors of a sealed segment: f32 rows, and where there is one, a graph over them.
+//!
+//! A search plans ([`Situation`]), walks on codes, and gives the final order by f32. It must not know
+//! where the bytes come from; they are usually mapped files.
+
+use std::cell::Cell;
+use std::path::Path;
+
+use bytes::Bytes;
+use roaring::RoaringBitmap;
+
+use crate::error::{Error, Result};
+use crate::schema::Distance;
+use crate::vector::codes::{Codes, Floats, RowMap, Target};
+use crate::vector::distance::{self, CodeKernel};
+use crate::vector::exact;
+use crate::vector::graph::filtered::{FilteredWalk, filtered_search};
+use crate::vector::graph::format::{FlatGraph, aligned};
+use crate::vector::graph::walk::{Candidate, Scratch, beam_search, descend};
+use crate::vector::plan::{ExactReason, Plan, Situation, Strategy};
+use crate::vector::query::PreparedQuery;
+use crate::vector::{Scored, SearchParams};
+
+/// Candidates of a walk whose order f32 decides, per hit wanted...
+const RESCORE_PER_HIT: usize = 3;
+/// ...and at least.
+const RESCORE_AT_LEAST: usize = 30;
+/// After a filtered walk more need it: the nearest allowed nodes may lie far out, where distances differ by less than the
+/// error of a code.
+const RESCORE_FILTERED: usize = 2_048;
+/// Allowed nodes from which a filtered walk starts, spread over all.
+const FILTER_SEEDS: u64 = 24;
+
+thread_local! {
+    /// Walks of one thread share their memory: a bit a node of the largest graph walked.
+    static SCRATCH: Cell<Scratch> = Cell::default();
+}
+
+/// The vectors of a sealed segment in one vector space.
+#[derive(Debug)]
+pub struct SegmentVectors {
+    distance: Distance,
+    dimension: usize,
+    rows: usize,
+    vectors: Bytes,
+    /// Rows with a vector; `None`: all.
+    present: Option<RoaringBitmap>,
+    graph: Option<FlatGraph>,
+}
+
+impl SegmentVectors {
+    /// Opens vectors (`rows` x `dimension` f32, little-endian) and the index that [`build_index`] made of them.
+    ///
+    /// Bytes that don't start at a multiple of four in memory are copied.
+    ///
+    /// # Errors
+    /// [`Error::Corruption`] with `path` when lengths, rows or the index don't fit together.
+    ///
+    /// [`build_index`]: crate::vector::build_index
+    pub fn open(
+        path: &Path,
+        distance: Distance,
+        dimension: usize,
+        rows: usize,
+        vectors: Bytes,
+        present: Option<RoaringBitmap>,
+        index: Option<Bytes>,
+    ) -> Result<Self> {
+        let expected = rows.checked_mul(dimension).and_then(|count| count.checked_mul(size_of::<f32>()));
+        if dimension == 0 || expected != Some(vectors.len()) || u32::try_from(rows).is_err() {
+            let found = vectors.len();
+            let message = format!("{found} bytes are not {rows} vectors of dimension {dimension}");
+            return Err(Error::corrupt(path, found as u64, message));
+        }
+        if present.as_ref().and_then(RoaringBitmap::max).is_some_and(|last| last as usize >= rows) {
+            return Err(Error::corrupt(
+                path,
+                0,
+                format!("a vector is present behind the last of {rows} rows"),
+            ));
+        }
+        let present = present.filter(|present| present.len() < rows as u64);
+        let graph = match index {
+            None => None,
+            Some(bytes) => {
+                let is_present = |row| present.as_ref().is_none_or(|present| present.contains(row));
+                let graph = FlatGraph::open(path, bytes, distance, dimension, rows, is_present)?;
+                let count = present.as_ref().map_or(rows as u64, RoaringBitmap::len);
+                if graph.nodes() as u64 != count {
+                    let message = format!("{} nodes, expected {count}", graph.nodes());
+                    return Err(Error::corrupt(path, 0, message));
+                }
+                Some(graph)
+            }
+        };
+        Ok(Self { distance, dimension, rows, vectors: aligned(vectors), present, graph })
+    }
+
+    /// The vector of a row; `None` where there is none.
+    pub fn vector(&self, row: u32) -> Option<&[f32]> {
+        if self.present.as_ref().is_some_and(|present| !present.contains(row)) {
+            return None;
+        }
+        let start = (row as usize).checked_mul(self.dimension)?;
+        self.floats().get(start..start.checked_add(self.dimension)?)
+    }
+
+    /// Whether there is a graph; without one every search compares all rows.
+    pub fn has_graph(&self) -> bool {
+        self.graph.is_some()
+    }
+
+    /// Rows that have a vector.
+    pub fn len(&self) -> usize {
+        self.present.as_ref().map_or(self.rows, |present| present.len() as usize)
+    }
+
+    /// Whether no row has a vector.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The `k` nearest rows among `allow` (`None`: all), best first, and how they were found.
+    ///
+    /// Fewer than `k` come back only when fewer have a vector and are allowed. A query made for another
+    /// space finds nothing.
+    pub fn search(
+        &self,
+        query: &PreparedQuery,
+        k: usize,
+        params: &SearchParams,
+        allow: Option<&RoaringBitmap>,
+    ) -> (Vec<Scored>, Strategy) {
+        let rows = self.len();
+        let allowed = match (allow, &self.present) {
+            (None, _) => rows,
+            (Some(allow), Some(present)) => allow.intersection_len(present) as usize,
+            // A caller's bitmap may reach behind the last row.
+            (Some(allow), None) => allow.range_cardinality(0..self.rows as u32) as usize,
+        };
+        let allow = allow.filter(|_| allowed < rows);
+        let exact = |reason| {
+            let strategy = Strategy::Exact { rows: allowed as u64, reason };
+            (self.scan(query, k, allow), strategy)
+        };
+        let fits = query.vector().len() == self.dimension && query.distance() == self.distance;
+        if !fits || k == 0 || allowed == 0 {
+            return (Vec::new(), Strategy::Exact { rows: 0, reason: ExactReason::FewRows });
+        }
+        if params.exact {
+            return exact(ExactReason::Requested);
+        }
+        let Some(graph) = &self.graph else { return exact(ExactReason::NoGraph) };
+        let search = Search { segment: self, graph, query, k };
+        let situation = Situation { k, ef: params.ef, rows, allowed, codes: graph.codes().is_some() };
+        let plan = match (situation.plan(), allow) {
+            (Plan::Probe { beam }, Some(allow)) => {
+                let (near, probed) = search.probe(beam, allow);
+                situation.plan_probed(near, probed)
+            }
+            (plan, _) => plan,
+        };
+        let (found, strategy) = match (plan, allow) {
+            (Plan::Walk { ef }, _) => (Some(search.walk(ef)), Strategy::Graph { ef }),
+            (Plan::Filtered { ef, two_hops, budget }, Some(allow)) => {
+                let (allowed, rows) = (allowed as u64, rows as u64);
+                let strategy = if two_hops {
+                    Strategy::GraphTwoHop { ef, allowed, rows }
+                } else {
+                    Strategy::GraphSkipping { ef, allowed, rows }
+                };
+                (search.walk_filtered(ef, two_hops, budget, allow), strategy)
+            }
+            _ => return exact(ExactReason::FewRows),
+        };
+        match found {
+            Some(found) if found.len() >= k.min(allowed) => (found, strategy),
+            _ => exact(ExactReason::WalkGivenUp),
+        }
+    }
+
+    fn scan(&self, query: &PreparedQuery, k: usize, allow: Option<&RoaringBitmap>) -> Vec<Scored> {
+        match (allow, &self.present) {
+            (Some(allow), Some(present)) => exact::scan(query, self.floats(), Some(&(allow & present)), k),
+            (Some(rows), None) | (None, Some(rows)) => exact::scan(query, self.floats(), Some(rows), k),
+            (None, None) => exact::scan(query, self.floats(), None, k),
+        }
+    }
+
+    fn floats(&self) -> &[f32] {
+        bytemuck::try_cast_slice(&self.vectors).unwrap_or_default()
+    }
+}
+
+/// One search of one graph.
+struct Search<'a> {
+    segment: &'a SegmentVectors,
+    graph: &'a FlatGraph,
+    query: &'a PreparedQuery,
+    k: usize,
+}
+
+impl<'a> Search<'a> {
+    /// Walks for the nearest of all.
+    fn walk(&self, ef: usize) -> Vec<Scored> {
+        self.with_target(|target, scratch| {
+            let links = self.graph.links();
+            let near = descend(&links, target, self.graph.entry(), self.graph.highest_level(), 1);
+            beam_search(&links, target, near, ef, 0, scratch);
+            self.rescore(scratch.pool.found(), RESCORE_AT_LEAST)
+        })
+    }
+
+    /// How many of the `beam` nearest are allowed, and how many were found.
+    fn probe(&self, beam: usize, allow: &RoaringBitmap) -> (usize, usize) {
+        self.with_target(|target, scratch| {
+            let links = self.graph.links();
+            let near = descend(&links, target, self.graph.entry(), self.graph.highest_level(), 1);
+            beam_search(&links, target, near, beam, 0, scratch);
+            let allowed = |candidate: &Candidate| allow.contains(self.graph.rows().row(candidate.node));
+            (scratch.pool.found().filter(allowed).count(), scratch.pool.found().count())
+        })
+    }
+
+    /// Walks for the nearest of `allow`; `None` when the budget did not suffice.
+    fn walk_filtered(
+        &self,
+        ef: usize,
+        two_hops: bool,
+        budget: usize,
+        allow: &RoaringBitmap,
+    ) -> Option<Vec<Scored>> {
+        self.with_target(|target, scratch| {
+            let links = self.graph.links();
+            let rows = self.graph.rows();
+            let selectivity = allow.len() as f64 / self.graph.nodes() as f64;
+            let near = descend(&links, target, self.graph.entry(), self.graph.highest_level(), 1);
+            let mut starts = vec![near];
+            starts.extend(spread(allow, FILTER_SEEDS).filter_map(|row| rows.node(row)));
+            let walk = FilteredWalk { ef, two_hops, selectivity, budget, starts: &starts };
+            let found = if two_hops {
+                // Asked many times a node: a plain bit is cheaper than a compressed one.
+                let bits = Bits::of(allow, self.segment.rows);
+                filtered_search(&links, target, &walk, |node| bits.contains(rows.row(node)), scratch)
+            } else {
+                filtered_search(&links, target, &walk, |node| allow.contains(rows.row(node)), scratch)
+            }?;
+            Some(self.rescore(found.into_iter(), RESCORE_FILTERED))
+        })
+    }
+
+    /// Runs a walk with distances from the query, on codes if there are and they fit the query.
+    fn with_target<T>(&self, walk: impl FnOnce(&Target<'_>, &mut Scratch) -> T) -> T {
+        let floats = self.floats();
+        let mut code = Vec::new();
+        let target = match self.graph.codes() {
+            Some((codes, scale)) => {
+                let kernel = CodeKernel::of(floats.distance);
+                let codes = Codes { kernel, dimension: floats.dimension, codes };
+                match scale.encode_query(kernel, self.query.vector(), &mut code) {
+                    Some(()) => Target::Code(codes, &code),
+                    None => Target::Float(floats, self.query.vector()),
+                }
+            }
+            None => Target::Float(floats, self.query.vector()),
+        };
+        let mut scratch = SCRATCH.take();
+        let result = walk(&target, &mut scratch);
+        SCRATCH.set(scratch);
+        result
+    }
+
+    /// The `k` best by f32 among the first candidates, `at_least` as many or a multiple of `k`.
+    fn rescore(&self, found: impl Iterator<Item = Candidate>, at_least: usize) -> Vec<Scored> {
+        let floats = self.floats();
+        let most = self.k.saturating_mul(RESCORE_PER_HIT).max(at_least);
+        let nodes: Vec<u32> = found.take(most).map(|candidate| candidate.node).collect();
+        Target::Float(floats, self.query.vector()).touch(&nodes);
+        let score = |node: &u32| Scored {
+            row: floats.rows.row(*node),
+            score: distance::score(floats.distance, self.query.vector(), floats.vector(*node)),
+        };
+        let mut scored: Vec<Scored> = nodes.iter().map(score).collect();
+        scored.sort_unstable_by(exact::best_first);
+        scored.truncate(self.k);
+        scored
+    }
+
+    fn floats(&self) -> Floats<'a> {
+        let SegmentVectors { distance, dimension, .. } = *self.segment;
+        Floats { distance, dimension, vectors: self.segment.floats(), rows: self.row_map() }
+    }
+
+    fn row_map(&self) -> RowMap<'a> {
+        self.graph.rows()
+    }
+}
+
+/// At most `most` rows of a bitmap, evenly spread over it.
+fn spread(rows: &RoaringBitmap, most: u64) -> impl Iterator<Item = u32> + '_ {
+    let count = rows.len();
+    let wanted = count.min(most);
+    (0..wanted).filter_map(move |i| rows.select((i * count / wanted) as u32))
+}
+
+/// A set of rows with a bit each.
+struct Bits(Vec<u64>);
+
+impl Bits {
+    fn of(rows: &RoaringBitmap, count: usize) -> Self {
+        let mut words = vec![0_u64; count.div_ceil(64)];
+        for row in rows {
+            if let Some(word) = words.get_mut(row as usize / 64) {
+                *word |= 1 << (row % 64);
+            }
+        }
+        Self(words)
+    }
+
+    #[inline]
+    fn contains(&self, row: u32) -> bool {
+        self.0.get(row as usize / 64).is_some_and(|word| *word & (1 << (row % 64)) != 0)
+    }
+}

@@ -1,0 +1,133 @@
+//! The one application layer: everything that the services offer, in domain terms. It owns the engine, the embedders,
+//! the pipeline and the watched folders, and glues ingestion to the engine. It knows no gRPC, so that other protocols
+//! can stand beside it.
+//!
+//! **Invariant:** the engine is never called on an async thread; every call goes through [`workers`].
+
+pub mod admin;
+pub mod collections;
+pub mod documents;
+pub mod embedding;
+pub mod error;
+pub mod points;
+pub mod search;
+pub mod sink;
+pub mod snippet;
+pub mod sources;
+pub mod visibility;
+pub mod workers;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use ragstone_index::store::Store;
+use ragstone_ingest::embed::registry::{EmbedderRegistry, RegistryOptions};
+use ragstone_ingest::embed::service::{EmbedService, ServiceOptions};
+use ragstone_ingest::pipeline::Pipeline;
+use ragstone_ingest::sink::BatchSink;
+use ragstone_ingest::source::SourceManager;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use self::embedding::Embedding;
+use self::error::Result;
+use self::sink::EngineSink;
+use self::workers::Workers;
+use crate::config::Config;
+
+/// Streams of documents at the same time.
+pub const MAX_DOCUMENT_STREAMS: usize = 32;
+
+/// The application.
+#[derive(Debug)]
+pub struct App {
+    store: Arc<Store>,
+    embedding: Embedding,
+    workers: Workers,
+    #[expect(dead_code, reason = "imports")]
+    sink: Arc<EngineSink>,
+    pipeline: Arc<Pipeline>,
+    sources: Arc<SourceManager>,
+    /// Held while a source is added or removed: manager and ledger change together.
+    source_changes: tokio::sync::Mutex<()>,
+    document_streams: Arc<Semaphore>,
+    started: Instant,
+    /// Cancelled when the server goes down: long streams end.
+    stopping: CancellationToken,
+}
+
+impl App {
+    /// Opens the data directory, recovers what is in it, and watches the folders that it remembers and those of the
+    /// configuration.
+    pub async fn open(config: &Config) -> Result<Arc<Self>> {
+        let workers = Workers::new();
+        let options =
+            RegistryOptions { onnxruntime: config.onnxruntime.clone(), cache_dir: config.data_dir.join("models") };
+        let registry = Arc::new(EmbedderRegistry::new(config.embedders.clone(), options)?);
+        let service = Arc::new(EmbedService::new(Arc::clone(&registry), ServiceOptions::default())?);
+        let (dir, engine) = (config.data_dir.clone(), config.engine.clone());
+        let store = workers.maintenance.run(move || Ok(Arc::new(Store::open(&dir, engine)?))).await?;
+        let sink = Arc::new(EngineSink::new(Arc::clone(&store), workers.clone()));
+        let shared_sink = || Arc::clone(&sink) as Arc<dyn BatchSink>;
+        let pipeline = Pipeline::new(config.pipeline.clone(), registry, Arc::clone(&service), shared_sink());
+        let pipeline = Arc::new(pipeline);
+        let sources = SourceManager::new(Arc::clone(&pipeline), shared_sink(), config.sources.clone());
+        let app = Arc::new(Self {
+            store,
+            embedding: Embedding::new(service),
+            workers,
+            sink,
+            pipeline,
+            sources: Arc::new(sources),
+            source_changes: tokio::sync::Mutex::default(),
+            document_streams: Arc::new(Semaphore::new(MAX_DOCUMENT_STREAMS)),
+            started: Instant::now(),
+            stopping: CancellationToken::new(),
+        });
+        match app.start_sources(&config.watch).await {
+            Ok(()) => Ok(app),
+            Err(error) => {
+                app.close().await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Jobs on memory alone that are too long for an async thread.
+    pub async fn compute<T: Send + 'static>(&self, job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+        self.workers.compute.run(job).await
+    }
+
+    /// Room for one more stream of documents.
+    pub fn document_streams(&self) -> &Arc<Semaphore> {
+        &self.document_streams
+    }
+
+    /// Loads what the first query needs, in the background.
+    pub fn warm_up(self: &Arc<Self>) {
+        let embedding = self.embedding.clone();
+        tokio::spawn(async move { embedding.warm_up().await });
+    }
+
+    /// Cancelled when the server goes down.
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.stopping
+    }
+
+    /// Ends what never ends by itself: streams, imports.
+    pub fn begin_stop(&self) {
+        self.stopping.cancel();
+    }
+
+    /// Ends background work and closes the data directory. Nothing acknowledged depends on it.
+    pub async fn close(&self) -> Result<()> {
+        self.begin_stop();
+        self.sources.shutdown().await;
+        let store = Arc::clone(&self.store);
+        let close = move || {
+            store.close();
+            Ok(())
+        };
+        self.workers.maintenance.run(close).await
+    }
+}

@@ -1,0 +1,265 @@
+//! Search: which legs run, the embedding of the query, the engine's answer.
+
+use std::time::{Duration, Instant};
+
+use futures::future::try_join_all;
+use ragstone_index::collection::Collection;
+use ragstone_index::filter::Filter;
+use ragstone_index::schema::VectorSpace;
+use ragstone_index::search::{Fusion, Hit, KeywordLeg, SearchRequest, SearchResponse, Select, VectorLeg};
+
+use super::App;
+use super::error::{Error, Result};
+use super::visibility::Patience;
+
+/// Longest text of a query, in bytes.
+pub const MAX_QUERY_BYTES: usize = 16 << 10;
+/// Most searches of one batch.
+pub const MAX_SEARCHES: usize = 256;
+
+/// Which legs a caller wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Both when both can run, else the one that can.
+    Auto,
+    /// Both.
+    Hybrid,
+    /// By nearness.
+    Vector,
+    /// By words.
+    Keyword,
+}
+
+/// A search, its form already checked.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "as in ragstone_index::search::SearchRequest")]
+pub struct Query {
+    pub collection: String,
+    pub mode: Mode,
+    /// Embedded for the vector leg, read as words by the keyword leg.
+    pub text: Option<String>,
+    /// In place of the embedded text.
+    pub vector: Option<Vec<f32>>,
+    /// Vector space; empty: the first.
+    pub using: String,
+    pub filter: Option<Filter>,
+    pub limit: usize,
+    pub offset: usize,
+    pub score_threshold: Option<f32>,
+    pub max_per_document: Option<usize>,
+    pub fusion: Fusion,
+    pub ef: Option<usize>,
+    pub exact: bool,
+    pub candidates: Option<usize>,
+    pub select: Select,
+    pub min_seq_no: Option<u64>,
+    pub explain: bool,
+}
+
+/// The answer to a query.
+#[derive(Debug)]
+pub struct Answer {
+    /// Best first.
+    pub hits: Vec<Hit>,
+    /// Every write up to this one was visible.
+    pub seq_no: u64,
+    /// A line a step.
+    pub plan: Vec<String>,
+    /// Phase and microseconds.
+    pub phases: Vec<(&'static str, u64)>,
+    /// In the server.
+    pub elapsed: Duration,
+    /// Whether matched words were asked for.
+    pub highlights: bool,
+    /// Whether the plan was asked for.
+    pub explain: bool,
+}
+
+/// Where the query vector comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum VectorFrom {
+    Request,
+    Text,
+}
+
+/// The legs that run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Legs {
+    vector: Option<VectorFrom>,
+    keyword: bool,
+}
+
+impl App {
+    /// Answers a query.
+    pub async fn search(&self, mut query: Query, patience: Patience) -> Result<Answer> {
+        let started = Instant::now();
+        let collection = self.collection(&query.collection)?;
+        let schema = collection.schema()?;
+        let space = match schema.vector_space(&query.using) {
+            Ok((_, space)) => Some(space),
+            Err(_) if query.using.is_empty() => None,
+            Err(error) => return Err(error.into()),
+        };
+        check_text(query.text.as_deref())?;
+        check_dimension(query.vector.as_deref(), space)?;
+        let legs = legs(
+            query.mode,
+            query.text.is_some(),
+            query.vector.is_some(),
+            space.is_some_and(|space| space.embedder.is_some()),
+        )?;
+        patience.until_visible(&collection, query.min_seq_no).await?;
+        let (mut plan, mut phases) = (Vec::new(), Vec::new());
+        let vector = match (legs.vector, space) {
+            (Some(VectorFrom::Request), _) => query.vector.take(),
+            (Some(VectorFrom::Text), Some(space)) => {
+                let text = query.text.clone().unwrap_or_default();
+                let embedding = Instant::now();
+                let vector = self.embedding.query(space, text).await?;
+                plan.push(format!("embed the text for space \"{}\"", space.name));
+                phases.push(("embed", embedding.elapsed().as_micros() as u64));
+                Some(vector)
+            }
+            _ => None,
+        };
+        let (explain, highlights) = (query.explain, query.select.highlights);
+        let request = request(query, vector, legs.keyword);
+        let found = self.run_search(collection, request).await?;
+        plan.extend(found.plan);
+        phases.extend(found.phases);
+        let SearchResponse { hits, seq_no, .. } =
+            SearchResponse { plan: Vec::new(), phases: Vec::new(), ..found };
+        Ok(Answer { hits, seq_no, plan, phases, elapsed: started.elapsed(), highlights, explain })
+    }
+
+    /// Answers several queries, in order. An error names the query.
+    pub async fn search_batch(&self, queries: Vec<Query>, patience: Patience) -> Result<Vec<Answer>> {
+        let answers = queries.into_iter().enumerate().map(|(i, query)| async move {
+            self.search(query, patience).await.map_err(|error| error.within(&format!("searches[{i}].")))
+        });
+        try_join_all(answers).await
+    }
+
+    async fn run_search(
+        &self,
+        collection: std::sync::Arc<Collection>,
+        request: SearchRequest,
+    ) -> Result<SearchResponse> {
+        self.workers.search.run(move || Ok(collection.search(&request)?)).await
+    }
+}
+
+fn request(query: Query, vector: Option<Vec<f32>>, keyword: bool) -> SearchRequest {
+    let vector =
+        vector.map(|vector| VectorLeg { using: query.using, vector, ef: query.ef, exact: query.exact });
+    SearchRequest {
+        vector,
+        keyword: query.text.filter(|_| keyword).map(|text| KeywordLeg { text }),
+        filter: query.filter,
+        limit: query.limit,
+        offset: query.offset,
+        score_threshold: query.score_threshold,
+        max_per_document: query.max_per_document,
+        fusion: query.fusion,
+        candidates: query.candidates,
+        select: query.select,
+        min_seq_no: query.min_seq_no,
+        explain: query.explain,
+    }
+}
+
+fn check_text(text: Option<&str>) -> Result<()> {
+    match text {
+        Some(text) if text.trim().is_empty() => {
+            Err(Error::invalid("text", "is empty: leave it out or say something"))
+        }
+        Some(text) if text.len() > MAX_QUERY_BYTES => {
+            Err(Error::invalid("text", format!("{} bytes are more than {MAX_QUERY_BYTES}", text.len())))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_dimension(vector: Option<&[f32]>, space: Option<&VectorSpace>) -> Result<()> {
+    match (vector, space) {
+        (Some(_), None) => Err(Error::invalid("vector", "the collection has no vector space")),
+        (Some(vector), Some(space)) if vector.len() != space.dimension as usize => Err(Error::invalid(
+            "vector",
+            format!("has {} components; the space \"{}\" has {}", vector.len(), space.name, space.dimension),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Which legs run; an error says what is missing for those asked for.
+fn legs(mode: Mode, text: bool, vector: bool, embedder: bool) -> Result<Legs> {
+    let source = match (vector, text && embedder) {
+        (true, _) => Some(VectorFrom::Request),
+        (false, true) => Some(VectorFrom::Text),
+        (false, false) => None,
+    };
+    let no_vector = || match text {
+        true => Error::invalid("vector", "is missing, and the vector space has no embedder for the text"),
+        false => Error::invalid("vector", "is missing: give a vector, or a text to embed"),
+    };
+    match mode {
+        Mode::Auto if !text && !vector => Err(Error::invalid("text", "give a text, a vector or both")),
+        Mode::Auto => Ok(Legs { vector: source, keyword: text }),
+        Mode::Vector => Ok(Legs { vector: Some(source.ok_or_else(no_vector)?), keyword: false }),
+        Mode::Hybrid | Mode::Keyword if !text => {
+            Err(Error::invalid("text", "is missing: the keyword leg reads it"))
+        }
+        Mode::Keyword => Ok(Legs { vector: None, keyword: true }),
+        Mode::Hybrid => Ok(Legs { vector: Some(source.ok_or_else(no_vector)?), keyword: true }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn every_mode_with_everything_that_can_be_given() {
+        const REQUEST: Option<VectorFrom> = Some(VectorFrom::Request);
+        const TEXT: Option<VectorFrom> = Some(VectorFrom::Text);
+        // mode, text, vector, embedder -> legs, or the field that is missing
+        let check = |mode, given: [bool; 3], expect: Result<(Option<VectorFrom>, bool), &str>| {
+            let found = legs(mode, given[0], given[1], given[2]);
+            match (found, expect) {
+                (Ok(found), Ok((vector, keyword))) => {
+                    assert_eq!(found, Legs { vector, keyword }, "{mode:?} {given:?}")
+                }
+                (Err(error), Err(field)) => {
+                    assert_eq!(error.violations()[0].field, field, "{mode:?} {given:?}")
+                }
+                (found, expect) => panic!("{mode:?} {given:?}: {found:?}, expected {expect:?}"),
+            }
+        };
+        let (t, f) = (true, false);
+        check(Mode::Auto, [f, f, t], Err("text"));
+        check(Mode::Auto, [t, f, t], Ok((TEXT, t)));
+        check(Mode::Auto, [t, f, f], Ok((None, t)));
+        check(Mode::Auto, [f, t, f], Ok((REQUEST, f)));
+        check(Mode::Auto, [t, t, t], Ok((REQUEST, t)));
+        check(Mode::Hybrid, [t, f, t], Ok((TEXT, t)));
+        check(Mode::Hybrid, [t, t, f], Ok((REQUEST, t)));
+        check(Mode::Hybrid, [t, f, f], Err("vector"));
+        check(Mode::Hybrid, [f, t, t], Err("text"));
+        check(Mode::Vector, [t, f, t], Ok((TEXT, f)));
+        check(Mode::Vector, [t, t, t], Ok((REQUEST, f)));
+        check(Mode::Vector, [t, f, f], Err("vector"));
+        check(Mode::Vector, [f, f, t], Err("vector"));
+        check(Mode::Keyword, [t, t, t], Ok((None, t)));
+        check(Mode::Keyword, [f, t, t], Err("text"));
+    }
+
+    #[test]
+    fn texts_are_bounded() {
+        assert!(check_text(None).is_ok());
+        assert!(check_text(Some("word")).is_ok());
+        assert!(check_text(Some(" \n")).is_err());
+        assert!(check_text(Some(&"x".repeat(MAX_QUERY_BYTES + 1))).is_err());
+    }
+}

@@ -1,0 +1,153 @@
+//! Watched folders: added, removed, listed, and kept for the next start as ledger entries of their collection.
+
+use std::path::{Path, PathBuf};
+
+use ragstone_index::collection::Collection;
+use ragstone_index::write::{Change, WriteRequest};
+use ragstone_ingest::source::{FilesPage, FolderSource, SourceStatus};
+use serde::{Deserialize, Serialize};
+
+use super::App;
+use super::collections::SchemaDraft;
+use super::error::{Error, Result};
+use crate::config::WatchConfig;
+
+/// Ledger keys of sources start with this.
+const KEY_PREFIX: &str = "source/";
+
+/// A source in the ledger.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "version")]
+enum StoredSource {
+    #[serde(rename = "1")]
+    V1(FolderSource),
+}
+
+impl App {
+    /// Watches a folder. Adding what is there already changes nothing, or its patterns.
+    pub async fn add_source(&self, collection: &str, path: PathBuf, ignore: Vec<String>) -> Result<SourceStatus> {
+        self.collection(collection)?;
+        let source = FolderSource::new(collection, &path, ignore)?;
+        source.check_root().await?;
+        let _one_at_a_time = self.source_changes.lock().await;
+        match self.sources.status(&source.id) {
+            Ok(there) if there.source.ignore == source.ignore => return Ok(there),
+            Ok(_) => {
+                self.sources.remove(&source.id, false).await?;
+            }
+            Err(_) => {}
+        }
+        let status = self.sources.add(source.clone())?;
+        if let Err(error) = self.remember(source).await {
+            // It would be gone after a restart: then it isn't there now either.
+            self.sources.remove(&status.source.id, false).await?;
+            return Err(error);
+        }
+        Ok(status)
+    }
+
+    /// Stops watching. Returns the number of documents deleted with it.
+    pub async fn remove_source(&self, id: &str, delete_documents: bool) -> Result<u64> {
+        let _one_at_a_time = self.source_changes.lock().await;
+        let collection = self.sources.status(id)?.source.collection;
+        let deleted = self.sources.remove(id, delete_documents).await?;
+        let forget = Change::DeleteLedger { key: format!("{KEY_PREFIX}{id}") };
+        self.change_ledger(&collection, forget).await?;
+        Ok(deleted)
+    }
+
+    /// All sources, or those of a collection.
+    pub fn list_sources(&self, collection: Option<&str>) -> Result<Vec<SourceStatus>> {
+        if let Some(name) = collection {
+            self.collection(name)?;
+        }
+        Ok(self.sources.list(collection))
+    }
+
+    /// Files of a source.
+    pub async fn source_files(&self, id: String, after: Option<String>, limit: usize) -> Result<FilesPage> {
+        let sources = std::sync::Arc::clone(&self.sources);
+        self.workers.read.run(move || Ok(sources.files(&id, after.as_deref(), limit)?)).await
+    }
+
+    /// Starts the sources that the collections remember, and those of the configuration.
+    pub(super) async fn start_sources(&self, configured: &[WatchConfig]) -> Result<()> {
+        let store = std::sync::Arc::clone(&self.store);
+        let stored = self.workers.read.run(move || Ok(store.collections().iter().flat_map(|c| remembered(c)).collect()));
+        let stored: Vec<FolderSource> = stored.await?;
+        for source in stored {
+            if let Err(error) = self.sources.add(source.clone()) {
+                tracing::error!(source = source.id, path = %source.root.display(), %error, "can't watch a folder");
+            }
+        }
+        for watch in configured {
+            let draft: Option<SchemaDraft> = None;
+            self.create_collection(watch.collection.clone(), draft, true).await?;
+            let path = std::path::absolute(&watch.path).map_err(|error| unusable(&watch.path, &error))?;
+            self.add_source(&watch.collection, path, watch.ignore.clone()).await?;
+        }
+        Ok(())
+    }
+
+    /// Stops the sources of a collection that is about to go.
+    pub(super) async fn stop_sources_of(&self, collection: &str) -> Result<()> {
+        let _one_at_a_time = self.source_changes.lock().await;
+        for status in self.sources.list(Some(collection)) {
+            self.sources.remove(&status.source.id, false).await?;
+        }
+        Ok(())
+    }
+
+    async fn remember(&self, source: FolderSource) -> Result<()> {
+        let (key, collection) = (format!("{KEY_PREFIX}{}", source.id), source.collection.clone());
+        let value = serde_json::to_vec(&StoredSource::V1(source))
+            .map_err(|error| ragstone_index::Error::Internal(format!("a source as JSON: {error}")))?;
+        self.change_ledger(&collection, Change::PutLedger { key, value }).await
+    }
+
+    async fn change_ledger(&self, collection: &str, change: Change) -> Result<()> {
+        let collection = self.collection(collection)?;
+        let request = WriteRequest { changes: vec![change], skip_bad_rows: false };
+        self.workers.write.run(move || Ok(collection.write(request).map(drop)?)).await
+    }
+}
+
+/// The sources that a collection remembers. One that can't be read is left out and told of.
+fn remembered(collection: &Collection) -> Vec<FolderSource> {
+    let read = |(key, value): (String, Vec<u8>)| match serde_json::from_slice(&value) {
+        Ok(StoredSource::V1(source)) => Some(source),
+        Err(error) => {
+            tracing::error!(collection = collection.name(), key, %error, "can't read a stored source");
+            None
+        }
+    };
+    collection.ledger_prefix(KEY_PREFIX).into_iter().filter_map(read).collect()
+}
+
+fn unusable(path: &Path, error: &std::io::Error) -> Error {
+    Error::invalid("path", format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn the_stored_form_of_a_source_stays_readable() {
+        let text = r#"{"version":"1","id":"folder-1","collection":"c","root":"/data","ignore":["*.log"]}"#;
+        let StoredSource::V1(source) = serde_json::from_str(text).unwrap();
+        let expect = FolderSource {
+            id: "folder-1".into(),
+            collection: "c".into(),
+            root: "/data".into(),
+            ignore: vec!["*.log".into()],
+        };
+        assert_eq!(source, expect);
+        let again: StoredSource =
+            serde_json::from_slice(&serde_json::to_vec(&StoredSource::V1(expect.clone())).unwrap()).unwrap();
+        let StoredSource::V1(again) = again;
+        assert_eq!(again, expect);
+    }
+}

@@ -1,0 +1,145 @@
+//! Documents, sources and imports.
+
+use bytes::Bytes;
+use ragstone_index::document::{DocumentRecord, DocumentState};
+use ragstone_ingest::document::RawDocument;
+use ragstone_ingest::pipeline::{Ingested, Outcome};
+use ragstone_proto::v1;
+use ragstone_proto::v1::ingest_document_request::Content;
+
+use super::{payload, rfc3339};
+use crate::app::error::{Error, Result};
+
+/// Longest file name, title and address, in bytes.
+const MAX_NAME_BYTES: usize = 8_192;
+
+/// A document that a client sends.
+pub fn raw(request: v1::IngestDocumentRequest) -> Result<RawDocument> {
+    let names = [
+        ("file_name", &request.file_name),
+        ("media_type", &request.media_type),
+        ("title", &request.title),
+        ("uri", &request.uri),
+    ];
+    for (field, value) in names {
+        if value.len() > MAX_NAME_BYTES {
+            return Err(Error::invalid(
+                field,
+                format!("{} bytes are more than {MAX_NAME_BYTES}", value.len()),
+            ));
+        }
+    }
+    if request.document_id.is_empty() && request.uri.is_empty() && request.file_name.is_empty() {
+        return Err(Error::invalid(
+            "document_id",
+            "is empty, and there is no uri or file_name to make it from",
+        ));
+    }
+    let (data, is_text) = match request.content {
+        Some(Content::Data(data)) => (data, false),
+        Some(Content::Text(text)) => (Bytes::from(text), true),
+        None => return Err(Error::invalid("content", "is missing: give data or text")),
+    };
+    Ok(RawDocument {
+        id: request.document_id,
+        file_name: request.file_name,
+        uri: request.uri,
+        media_type: request.media_type,
+        title: request.title,
+        data,
+        is_text,
+        metadata: request.metadata.map(|m| payload::to_json(m, "metadata")).transpose()?.unwrap_or_default(),
+        modified_ns: None,
+        source_id: String::new(),
+    })
+}
+
+/// The reply for a document that was taken in.
+pub fn ingested(ingested: Ingested, tag: u64) -> v1::IngestDocumentResponse {
+    let outcome = match ingested.outcome {
+        Outcome::Indexed => v1::DocumentOutcome::Indexed,
+        Outcome::Unchanged => v1::DocumentOutcome::Unchanged,
+    };
+    v1::IngestDocumentResponse {
+        document_id: ingested.document_id,
+        outcome: outcome.into(),
+        seq_no: ingested.seq_no,
+        chunks: ingested.chunks,
+        error: String::new(),
+        tag,
+    }
+}
+
+/// The reply for a document of a stream that was not.
+pub fn failed(document_id: String, error: &Error, tag: u64) -> v1::IngestDocumentResponse {
+    let violation = error.violations().into_iter().next();
+    let error = match violation {
+        Some(violation) => format!("{}: {}", violation.field, violation.message),
+        None => error.to_string(),
+    };
+    v1::IngestDocumentResponse {
+        document_id,
+        outcome: v1::DocumentOutcome::Failed.into(),
+        seq_no: 0,
+        chunks: 0,
+        error,
+        tag,
+    }
+}
+
+/// A document's record on the wire.
+pub fn document(record: DocumentRecord) -> v1::Document {
+    let (state, error) = match record.state {
+        DocumentState::Indexed => (v1::DocumentState::Indexed, String::new()),
+        DocumentState::Failed { reason } | DocumentState::Skipped { reason } => {
+            (v1::DocumentState::Failed, reason)
+        }
+    };
+    v1::Document {
+        id: record.id,
+        uri: record.uri,
+        title: record.title,
+        media_type: record.media_type,
+        version: record.version,
+        size_bytes: record.size_bytes,
+        chunks: record.chunks,
+        state: state.into(),
+        error,
+        indexed_at: rfc3339(record.indexed_at_us),
+        source_id: record.source_id,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+    use super::*;
+
+    fn request() -> v1::IngestDocumentRequest {
+        v1::IngestDocumentRequest {
+            document_id: "d".into(),
+            content: Some(Content::Text("words".into())),
+            ..v1::IngestDocumentRequest::default()
+        }
+    }
+
+    #[test]
+    fn text_and_bytes() {
+        let text = raw(request()).unwrap();
+        assert!(text.is_text && text.data == "words" && text.id == "d");
+        let data = Some(Content::Data(Bytes::from_static(b"%PDF-")));
+        assert!(!raw(v1::IngestDocumentRequest { content: data, ..request() }).unwrap().is_text);
+    }
+
+    #[test]
+    fn what_is_missing_or_too_long_is_named() {
+        let check = |request: v1::IngestDocumentRequest, field: &str| {
+            let message = raw(request).unwrap_err().to_string();
+            assert!(message.starts_with(field), "{message}");
+        };
+        check(v1::IngestDocumentRequest { content: None, ..request() }, "content: is missing");
+        check(v1::IngestDocumentRequest { document_id: String::new(), ..request() }, "document_id: is empty");
+        check(v1::IngestDocumentRequest { title: "x".repeat(10_000), ..request() }, "title: ");
+    }
+}

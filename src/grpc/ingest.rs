@@ -1,0 +1,171 @@
+//! `IngestService`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ragstone_ingest::source::{FileState, FileStatus, SourceState, SourceStatus};
+use ragstone_proto::v1;
+use ragstone_proto::v1::ingest_service_server::IngestService;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::convert::{self, document};
+use super::{document_stream, reply, status};
+use crate::app::App;
+use crate::app::error::Error;
+
+pub(super) struct Ingest(pub(super) Arc<App>);
+
+#[tonic::async_trait]
+impl IngestService for Ingest {
+    type IngestDocumentsStream = ReceiverStream<Result<v1::IngestDocumentResponse, Status>>;
+    type ImportStream = ReceiverStream<Result<v1::ImportProgress, Status>>;
+
+    async fn ingest_document(
+        &self,
+        request: Request<v1::IngestDocumentRequest>,
+    ) -> Result<Response<v1::IngestDocumentResponse>, Status> {
+        let request = request.into_inner();
+        let (collection, tag) = (request.collection.clone(), request.tag);
+        let ingest = async {
+            let raw = document::raw(request)?;
+            self.0.ingest_document(&collection, raw).await
+        };
+        reply(ingest.await.map(|ingested| document::ingested(ingested, tag)))
+    }
+
+    async fn ingest_documents(
+        &self,
+        request: Request<Streaming<v1::IngestDocumentRequest>>,
+    ) -> Result<Response<Self::IngestDocumentsStream>, Status> {
+        reply(document_stream::run(Arc::clone(&self.0), request.into_inner()))
+    }
+
+    async fn get_document(
+        &self,
+        request: Request<v1::GetDocumentRequest>,
+    ) -> Result<Response<v1::GetDocumentResponse>, Status> {
+        let v1::GetDocumentRequest { collection, document_id } = request.into_inner();
+        let record = self.0.get_document(&collection, document_id).await;
+        reply(record.map(|record| v1::GetDocumentResponse { document: Some(document::document(record)) }))
+    }
+
+    async fn list_documents(
+        &self,
+        request: Request<v1::ListDocumentsRequest>,
+    ) -> Result<Response<v1::ListDocumentsResponse>, Status> {
+        let v1::ListDocumentsRequest { collection, limit, page, prefix } = request.into_inner();
+        let list = async {
+            let limit = convert::page_limit(limit)?;
+            let after = Some(page).filter(|page| !page.is_empty());
+            self.0.list_documents(&collection, prefix, after, limit).await
+        };
+        reply(list.await.map(|page| v1::ListDocumentsResponse {
+            documents: page.documents.into_iter().map(document::document).collect(),
+            next_page: page.next.unwrap_or_default(),
+        }))
+    }
+
+    async fn delete_documents(
+        &self,
+        request: Request<v1::DeleteDocumentsRequest>,
+    ) -> Result<Response<v1::DeleteDocumentsResponse>, Status> {
+        let v1::DeleteDocumentsRequest { collection, document_ids } = request.into_inner();
+        let delete = async {
+            let ids = convert::ids(document_ids, "document_ids")?;
+            self.0.delete_documents(&collection, ids).await
+        };
+        reply(delete.await.map(|(seq_no, deleted)| v1::DeleteDocumentsResponse { seq_no, deleted }))
+    }
+
+    async fn add_source(
+        &self,
+        request: Request<v1::AddSourceRequest>,
+    ) -> Result<Response<v1::AddSourceResponse>, Status> {
+        let v1::AddSourceRequest { collection, path, ignore } = request.into_inner();
+        let add = async {
+            if path.is_empty() {
+                return Err(Error::invalid("path", "is empty: name a folder of the server's machine"));
+            }
+            self.0.add_source(&collection, PathBuf::from(path), ignore).await
+        };
+        reply(add.await.map(|status| v1::AddSourceResponse { source: Some(source(status)) }))
+    }
+
+    async fn list_sources(
+        &self,
+        request: Request<v1::ListSourcesRequest>,
+    ) -> Result<Response<v1::ListSourcesResponse>, Status> {
+        let collection = request.into_inner().collection;
+        let sources = self.0.list_sources(Some(collection.as_str()).filter(|name| !name.is_empty()));
+        let sources = sources.map(|sources| sources.into_iter().map(source).collect());
+        reply(sources.map(|sources| v1::ListSourcesResponse { sources }))
+    }
+
+    async fn remove_source(
+        &self,
+        request: Request<v1::RemoveSourceRequest>,
+    ) -> Result<Response<v1::RemoveSourceResponse>, Status> {
+        let v1::RemoveSourceRequest { source_id, delete_documents } = request.into_inner();
+        let deleted = self.0.remove_source(&source_id, delete_documents).await;
+        reply(deleted.map(|deleted_documents| v1::RemoveSourceResponse { deleted_documents }))
+    }
+
+    async fn list_source_files(
+        &self,
+        request: Request<v1::ListSourceFilesRequest>,
+    ) -> Result<Response<v1::ListSourceFilesResponse>, Status> {
+        let v1::ListSourceFilesRequest { source_id, limit, page } = request.into_inner();
+        let list = async {
+            let limit = convert::page_limit(limit)?;
+            self.0.source_files(source_id, Some(page).filter(|page| !page.is_empty()), limit).await
+        };
+        reply(list.await.map(|page| v1::ListSourceFilesResponse {
+            files: page.files.into_iter().map(file).collect(),
+            next_page: page.next.unwrap_or_default(),
+        }))
+    }
+
+    async fn import(&self, request: Request<v1::ImportRequest>) -> Result<Response<Self::ImportStream>, Status> {
+        reply(Err(Error::invalid("import", "not built in"))).or_else(|_: Status| {
+            let _ = (&request, status::status as fn(&Error) -> Status);
+            reply(Err(Error::Cancelled))
+        })
+    }
+}
+
+fn source(status: SourceStatus) -> v1::Source {
+    let state = match status.state {
+        SourceState::Scanning => v1::SourceState::Scanning,
+        SourceState::Watching => v1::SourceState::Watching,
+        SourceState::Unavailable => v1::SourceState::Unavailable,
+    };
+    v1::Source {
+        id: status.source.id,
+        collection: status.source.collection,
+        path: status.source.root.to_string_lossy().into_owned(),
+        ignore: status.source.ignore,
+        state: state.into(),
+        error: status.error.unwrap_or_default(),
+        files_indexed: status.files.indexed,
+        files_pending: status.files.pending,
+        files_failed: status.files.failed,
+        files_skipped: status.files.skipped,
+    }
+}
+
+fn file(file: FileStatus) -> v1::SourceFile {
+    let (state, reason) = match file.state {
+        FileState::Queued => (v1::FileState::Queued, String::new()),
+        FileState::Indexed => (v1::FileState::Indexed, String::new()),
+        FileState::Failed { reason } => (v1::FileState::Failed, reason),
+        FileState::Skipped { reason } => (v1::FileState::Skipped, reason),
+    };
+    v1::SourceFile {
+        path: file.path,
+        state: state.into(),
+        reason,
+        document_id: file.document_id,
+        chunks: file.chunks,
+    }
+}

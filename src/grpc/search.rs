@@ -1,0 +1,51 @@
+//! `SearchService`.
+
+use std::sync::Arc;
+
+use ragstone_proto::v1;
+use ragstone_proto::v1::search_service_server::SearchService;
+use tonic::{Request, Response, Status};
+
+use super::convert::search;
+use super::{patience, reply};
+use crate::app::App;
+use crate::app::error::{Error, Result as AppResult};
+use crate::app::search::MAX_SEARCHES;
+
+pub(super) struct Search(pub(super) Arc<App>);
+
+#[tonic::async_trait]
+impl SearchService for Search {
+    async fn search(
+        &self,
+        request: Request<v1::SearchRequest>,
+    ) -> Result<Response<v1::SearchResponse>, Status> {
+        let patience = patience(&request);
+        let answer = async { self.0.search(search::query(request.into_inner())?, patience).await };
+        reply(answer.await.map(search::reply))
+    }
+
+    async fn search_batch(
+        &self,
+        request: Request<v1::SearchBatchRequest>,
+    ) -> Result<Response<v1::SearchBatchResponse>, Status> {
+        let patience = patience(&request);
+        let answers = async { self.0.search_batch(queries(request.into_inner())?, patience).await };
+        let results = answers.await.map(|answers| answers.into_iter().map(search::reply).collect());
+        reply(results.map(|results| v1::SearchBatchResponse { results }))
+    }
+}
+
+fn queries(batch: v1::SearchBatchRequest) -> AppResult<Vec<crate::app::search::Query>> {
+    let count = batch.searches.len();
+    if !(1..=MAX_SEARCHES).contains(&count) {
+        return Err(Error::invalid(
+            "searches",
+            format!("{count} searches are not between 1 and {MAX_SEARCHES}"),
+        ));
+    }
+    let queries = batch.searches.into_iter().enumerate();
+    queries
+        .map(|(i, one)| search::query(one).map_err(|error| error.within(&format!("searches[{i}]."))))
+        .collect()
+}
