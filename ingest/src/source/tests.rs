@@ -211,6 +211,24 @@ async fn renames_move_and_embed_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn another_file_of_the_same_size_and_time_is_no_rename() {
+    let mut f = Fixture::new();
+    f.write("a.txt", "aaaa");
+    let modified = fs::metadata(f.folder.path().join("a.txt")).unwrap().modified().unwrap();
+    f.start().await;
+    f.manager.shutdown().await;
+    f.remove("a.txt");
+    f.write("b.txt", "bbbb");
+    let file = File::options().append(true).open(f.folder.path().join("b.txt")).unwrap();
+    file.set_modified(modified).unwrap();
+    f.restart(config()).await;
+    f.start().await;
+    f.agrees(&[("b.txt", "bbbb")]).await;
+    let calls = *f.sink.calls.lock();
+    assert_eq!((calls.renames, calls.deleted), (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn files_move_in_and_out() {
     let f = Fixture::new();
     let outside = tempfile::tempdir_in(f.folder.path().parent().unwrap()).unwrap();
@@ -282,6 +300,23 @@ async fn symbolic_links_do_not_lead_out() {
     f.agrees(&[("a.txt", "text"), ("inside.txt", "text")]).await;
     let reason = FileState::Skipped { reason: "a symbolic link that leads out of the folder".into() };
     assert_eq!(f.file("link.txt").unwrap().state, reason);
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_may_be_a_symbolic_link() {
+    let f = Fixture::new();
+    f.write("a.txt", "text");
+    f.write("sub/b.txt", "more");
+    let beside = tempfile::tempdir().unwrap();
+    let link = beside.path().join("link");
+    std::os::unix::fs::symlink(f.folder.path(), &link).unwrap();
+    f.manager.add(FolderSource::new("c", &link, Vec::new()).unwrap()).unwrap();
+    let stored =
+        |name: &str| f.sink.get(link.join(name).to_str().unwrap()).map(|stored| stored.texts().join(" "));
+    f.until("the files behind the link", || stored("a.txt").is_some() && stored("sub/b.txt").is_some()).await;
+    f.write("sub/c.txt", "new");
+    f.until("a new file", || stored("sub/c.txt").as_deref() == Some("new")).await;
 }
 
 #[cfg(target_os = "linux")]
