@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, FixedSizeListArray, Float32Array, ListBuilder, RecordBatch, StringArray, StringBuilder, UInt32Array,
-    UInt64Array,
+    ArrayRef, FixedSizeListArray, Float32Array, ListBuilder, RecordBatch, StringArray, StringBuilder,
+    UInt32Array, UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Schema};
 
-use super::prepare::Prepared;
+use super::prepare::{CONTENT_FIELD, Prepared};
 use super::vectors::SpaceVectors;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -37,20 +37,25 @@ pub(crate) fn check_size(common: &RowCommon, prepared: &Prepared, vector_bytes: 
     let own = |chunk: &crate::document::Chunk| {
         chunk.text.len() + chunk.heading_path.iter().map(|heading| heading.len() + 4).sum::<usize>()
     };
-    let total = prepared.chunks.iter().map(|chunk| row.saturating_add(own(chunk))).fold(0, usize::saturating_add);
+    let total =
+        prepared.chunks.iter().map(|chunk| row.saturating_add(own(chunk))).fold(0, usize::saturating_add);
     if total > MAX_DOCUMENT_BATCH_BYTES {
         let message = format!(
             "its {} chunks make {total} bytes with their metadata and vectors, over the limit of \
              {MAX_DOCUMENT_BATCH_BYTES}: split it",
             prepared.chunks.len()
         );
-        return Err(Error::new(ErrorKind::ResourceExhausted, message));
+        return Err(Error::new(ErrorKind::ResourceExhausted, message).at(CONTENT_FIELD));
     }
     Ok(())
 }
 
 /// The points of a document, in chunk order, with a vector column for each of `spaces`.
-pub(crate) fn assemble(common: &RowCommon, prepared: &Prepared, spaces: Vec<SpaceVectors>) -> Result<RecordBatch> {
+pub(crate) fn assemble(
+    common: &RowCommon,
+    prepared: &Prepared,
+    spaces: Vec<SpaceVectors>,
+) -> Result<RecordBatch> {
     let rows = prepared.chunks.len();
     let chunks = || prepared.chunks.iter();
     let index = |i: usize| u32::try_from(i).unwrap_or(u32::MAX);
@@ -134,7 +139,8 @@ mod tests {
             heading_path: heading.iter().map(|heading| (*heading).to_owned()).collect(),
             page,
         };
-        let chunks = vec![chunk("one", &["A", "B"], Some(1)), chunk("two", &[], None), chunk("one", &["A"], Some(2))];
+        let chunks =
+            vec![chunk("one", &["A", "B"], Some(1)), chunk("two", &[], None), chunk("one", &["A"], Some(2))];
         let embedding_texts = chunks.iter().map(|chunk| chunk.text.clone()).collect();
         Prepared { title: "Title".into(), media_type: "text/plain".into(), chunks, embedding_texts }
     }

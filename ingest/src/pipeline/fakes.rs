@@ -167,7 +167,9 @@ impl BatchSink for MapSink {
 
     async fn document_vectors(&self, _: &str, id: &str) -> Result<HashMap<(String, String), Vec<f32>>> {
         let documents = self.documents.lock();
-        let Some(StoredDocument { points: Some(points), .. }) = documents.get(id) else { return Ok(HashMap::new()) };
+        let Some(StoredDocument { points: Some(points), .. }) = documents.get(id) else {
+            return Ok(HashMap::new());
+        };
         let column = |name: &str| points.column_by_name(name).unwrap();
         let vectors = column("vector:text").as_fixed_size_list();
         let keys = (0..points.num_rows()).map(|row| {

@@ -37,9 +37,13 @@ pub fn document_id(raw: &RawDocument) -> Result<String> {
         }
         return Ok(raw.id.clone());
     }
-    [&raw.uri, &raw.file_name].into_iter().find(|name| !name.is_empty()).map(|name| bounded_id(name)).ok_or_else(
-        || Error::invalid("document_id", "a document needs an id, a uri or a file name: all three are empty"),
-    )
+    [&raw.uri, &raw.file_name]
+        .into_iter()
+        .find(|name| !name.is_empty())
+        .map(|name| bounded_id(name))
+        .ok_or_else(|| {
+            Error::invalid("document_id", "a document needs an id, a uri or a file name: all three are empty")
+        })
 }
 
 /// A name as an id: itself, or its beginning and its hash when it is too long for one.
@@ -160,7 +164,11 @@ mod tests {
     const RECIPE: &str = "0123456789abcdef";
 
     fn raw(text: &'static str) -> RawDocument {
-        RawDocument { file_name: "a.txt".into(), data: Bytes::from_static(text.as_bytes()), ..Default::default() }
+        RawDocument {
+            file_name: "a.txt".into(),
+            data: Bytes::from_static(text.as_bytes()),
+            ..Default::default()
+        }
     }
 
     fn metadata(value: Value) -> Map<String, Value> {

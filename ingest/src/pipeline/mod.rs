@@ -13,8 +13,6 @@ mod recipe;
 mod stats;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod tests;
 mod vectors;
 
 use std::sync::Arc;
@@ -27,11 +25,11 @@ use self::admission::{ByteBudget, Turn, Turns};
 pub use self::assemble::MAX_DOCUMENT_BATCH_BYTES;
 use self::assemble::RowCommon;
 pub use self::identity::{
-    MAX_DOCUMENT_ID_BYTES, MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_TITLE_BYTES, MAX_URI_BYTES, bounded_id,
-    chunk_key, document_id, recipe_of,
+    MAX_DOCUMENT_ID_BYTES, MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_TITLE_BYTES, MAX_URI_BYTES,
+    bounded_id, chunk_key, document_id, recipe_of,
 };
-pub use self::prepare::MAX_CHUNKS;
 use self::prepare::Prepared;
+pub use self::prepare::{CONTENT_FIELD, MAX_CHUNKS};
 pub use self::recipe::PIPELINE_VERSION;
 use self::recipe::Recipe;
 use self::stats::Counters;
@@ -119,8 +117,18 @@ impl Pipeline {
         sink: Arc<dyn BatchSink>,
     ) -> Self {
         let budget = ByteBudget::new(config.max_in_flight_bytes);
-        let extractors = Arc::new(Semaphore::new(config.extract_parallelism.clamp(1, Semaphore::MAX_PERMITS)));
-        Self { config, registry, service, sink, budget, turns: Turns::default(), extractors, counters: Counters::default() }
+        let extractors =
+            Arc::new(Semaphore::new(config.extract_parallelism.clamp(1, Semaphore::MAX_PERMITS)));
+        Self {
+            config,
+            registry,
+            service,
+            sink,
+            budget,
+            turns: Turns::default(),
+            extractors,
+            counters: Counters::default(),
+        }
     }
 
     /// Makes `raw` the stored version of its document. Returns when it is durable and visible.
@@ -239,7 +247,8 @@ impl Pipeline {
             // Held by the work, not by its caller: a caller that goes away does not end the work.
             let _permit = permit;
             let prepared = prepare::prepare(&raw, &recipe, &config.extract, &config.chunker)?;
-            let common = RowCommon { document_id: raw.id.clone(), uri: raw.uri.clone(), payload: payload(&raw)? };
+            let common =
+                RowCommon { document_id: raw.id.clone(), uri: raw.uri.clone(), payload: payload(&raw)? };
             assemble::check_size(&common, &prepared, recipe.vector_bytes())?;
             Ok((prepared, common, admission))
         })
@@ -328,7 +337,8 @@ fn payload(raw: &RawDocument) -> Result<String> {
 /// Runs CPU work off the async threads; a panic in it is an error.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
-        let message = if error.is_panic() { "reading the document hit a defect" } else { "the pipeline is closed" };
+        let message =
+            if error.is_panic() { "reading the document hit a defect" } else { "the pipeline is closed" };
         Err(Error::new(ErrorKind::Internal, message))
     })
 }

@@ -10,6 +10,9 @@ use crate::extract::{self, ExtractLimits};
 /// Most chunks of one document.
 pub const MAX_CHUNKS: usize = 60_000;
 
+/// Field of the errors that the content itself is the cause of.
+pub const CONTENT_FIELD: &str = "content";
+
 /// A document that is ready to be embedded.
 #[derive(Debug)]
 pub(crate) struct Prepared {
@@ -23,8 +26,21 @@ pub(crate) struct Prepared {
 /// Extracts and chunks a document. Blocks, for seconds when it is large.
 ///
 /// # Errors
-/// `BadContent` when it can't be read or has no text, `ResourceExhausted` when it has too many chunks.
+/// `BadContent` when it can't be read or has no text, `ResourceExhausted` when it is over a bound. They name
+/// [`CONTENT_FIELD`]: another try of the same content ends the same way.
 pub(crate) fn prepare(
+    raw: &RawDocument,
+    recipe: &Recipe,
+    limits: &ExtractLimits,
+    params: &ChunkerParams,
+) -> Result<Prepared> {
+    read(raw, recipe, limits, params).map_err(|error| match error.field() {
+        Some(_) => error,
+        None => error.at(CONTENT_FIELD),
+    })
+}
+
+fn read(
     raw: &RawDocument,
     recipe: &Recipe,
     limits: &ExtractLimits,
@@ -41,9 +57,7 @@ pub(crate) fn prepare(
         let message = format!("it makes {} chunks, over the limit of {MAX_CHUNKS}: split it", chunks.len());
         return Err(Error::new(ErrorKind::ResourceExhausted, message));
     }
-    let embedding_texts = chunks
-        .iter()
-        .map(|chunk| chunk::embedding_text(&title, &chunk.heading_path, &chunk.text))
-        .collect();
+    let embedding_texts =
+        chunks.iter().map(|chunk| chunk::embedding_text(&title, &chunk.heading_path, &chunk.text)).collect();
     Ok(Prepared { title, media_type: document.media_type, chunks, embedding_texts })
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::identity::{self, RECIPE_DIGITS};
 use crate::chunk::ChunkerParams;
-use crate::embed::registry::EmbedderRegistry;
 use crate::embed::Embedder;
+use crate::embed::registry::EmbedderRegistry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sink::{Target, TargetSpace};
 

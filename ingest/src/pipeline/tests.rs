@@ -115,11 +115,18 @@ async fn a_failure_leaves_the_older_version() {
     pipeline.ingest("c", text("a", "old words")).await.unwrap();
     let before = sink.get("a").unwrap().entry;
 
-    let binary = RawDocument { data: Bytes::from_static(b"\x7fELF\x02\x01\x01\0\0\0\0"), is_text: false, ..text("a", "") };
+    let binary = RawDocument {
+        data: Bytes::from_static(b"\x7fELF\x02\x01\x01\0\0\0\0"),
+        is_text: false,
+        ..text("a", "")
+    };
     assert_eq!(pipeline.ingest("c", binary).await.unwrap_err().kind(), ErrorKind::BadContent);
     assert_eq!(pipeline.ingest("c", text("a", " \n ")).await.unwrap_err().kind(), ErrorKind::BadContent);
     embedder.broken.store(true, Ordering::SeqCst);
-    assert_eq!(pipeline.ingest("c", text("a", "new words")).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(
+        pipeline.ingest("c", text("a", "new words")).await.unwrap_err().kind(),
+        ErrorKind::Unavailable
+    );
     assert_eq!(sink.get("a").unwrap().entry, before);
 
     embedder.broken.store(false, Ordering::SeqCst);
@@ -135,7 +142,9 @@ async fn ingests_of_one_document_run_one_after_the_other_and_the_last_wins() {
     let mut calls = Vec::new();
     for i in 0..20 {
         let pipeline = Arc::clone(&pipeline);
-        calls.push(tokio::spawn(async move { pipeline.ingest("c", text("a", &format!("version {i}"))).await }));
+        calls.push(tokio::spawn(
+            async move { pipeline.ingest("c", text("a", &format!("version {i}"))).await },
+        ));
         // Lets the call take its place in the row.
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
@@ -184,7 +193,8 @@ async fn bounds_name_their_field() {
         let error = pipeline.ingest("c", raw).await.unwrap_err();
         assert_eq!((error.kind(), error.field()), (ErrorKind::InvalidArgument, Some(field)));
     }
-    let mut multiplied = text("a", &(0..2_000).map(|i| paragraph(&format!("w{i}"))).collect::<Vec<_>>().join("\n\n"));
+    let mut multiplied =
+        text("a", &(0..2_000).map(|i| paragraph(&format!("w{i}"))).collect::<Vec<_>>().join("\n\n"));
     multiplied.metadata.insert("big".into(), "x".repeat(MAX_METADATA_BYTES / 2).into());
     let error = pipeline.ingest("c", multiplied).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ResourceExhausted);

@@ -14,8 +14,6 @@ pub(crate) const MAX_PENDING_PATHS: usize = 10_000;
 pub(crate) const HINT_QUEUE: usize = 16_384;
 /// Documents deleted in one write.
 pub(crate) const REMOVAL_GROUP: usize = 1_000;
-/// Tries of a file that failed for want of room, before it counts as failed for good.
-pub(crate) const MAX_TRIES_WITHOUT_ROOM: u32 = 4;
 
 /// Settings of watched folders.
 #[derive(Debug, Clone)]

@@ -105,7 +105,8 @@ impl Watch {
 fn explain(error: &notify::Error) -> String {
     match &error.kind {
         notify::ErrorKind::MaxFilesWatch => {
-            "the system's limit of watched folders is reached (Linux: raise fs.inotify.max_user_watches)".into()
+            "the system's limit of watched folders is reached (Linux: raise fs.inotify.max_user_watches)"
+                .into()
         }
         _ => error.to_string(),
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::names::Names;
-use super::survey::{FileStat, Seen, Survey};
+use super::survey::{FileStat, Seen, Survey, within};
 use crate::document::{DocumentEntry, EntryState};
 use crate::pipeline::recipe_of;
 
@@ -99,7 +99,7 @@ pub(crate) struct Circumstances<'a> {
     pub now_ns: i64,
     pub settle: Duration,
     pub removal_grace: Duration,
-    /// Keys whose writer has closed them: complete, however young.
+    /// Keys whose writer has closed them, or that came as they are: complete with all below, however young.
     pub closed: &'a HashSet<String>,
 }
 
@@ -169,7 +169,10 @@ impl Files {
     }
 
     /// Records in key order behind `after`.
-    pub fn after<'a>(&'a self, after: Option<&str>) -> impl Iterator<Item = (&'a String, &'a FileRecord)> + 'a {
+    pub fn after<'a>(
+        &'a self,
+        after: Option<&str>,
+    ) -> impl Iterator<Item = (&'a String, &'a FileRecord)> + 'a {
         use std::ops::Bound;
         let start = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.to_owned()));
         self.records.range((start, Bound::Unbounded))
@@ -196,7 +199,12 @@ impl Files {
     }
 
     /// Takes over the ledger as it was at `loaded`. What changed since then is newer and stays.
-    pub fn take_ledger(&mut self, entries: Vec<DocumentEntry>, names: &Names, loaded: Instant) -> Vec<String> {
+    pub fn take_ledger(
+        &mut self,
+        entries: Vec<DocumentEntry>,
+        names: &Names,
+        loaded: Instant,
+    ) -> Vec<String> {
         let mut foreign = Vec::new();
         let mut present = HashSet::new();
         for entry in entries {
@@ -221,12 +229,17 @@ impl Files {
 
     fn take_entry(&mut self, key: String, entry: DocumentEntry, loaded: Instant) {
         let path = PathBuf::from(&key);
-        let known = self.records.entry(key).or_insert_with(|| FileRecord::new(path, FileState::Queued, loaded));
+        let known =
+            self.records.entry(key).or_insert_with(|| FileRecord::new(path, FileState::Queued, loaded));
         let newer = known.busy || known.changed_at > loaded;
         if newer || (known.stored && known.version == entry.version) {
             return;
         }
-        known.stat = entry.modified_ns.map(|modified_ns| FileStat { size: entry.size_bytes, modified_ns, inode: None });
+        known.stat = entry.modified_ns.map(|modified_ns| FileStat {
+            size: entry.size_bytes,
+            modified_ns,
+            inode: None,
+        });
         known.version = entry.version;
         known.chunks = entry.chunks;
         known.stored = true;
@@ -273,9 +286,13 @@ impl Files {
                 let below = below.clone();
                 move |key| key.starts_with(&below)
             });
-            absent.extend(exact.into_iter().chain(below).filter(|key| {
-                !survey.seen.contains_key(*key) && !survey.is_unreadable(key)
-            }).cloned());
+            absent.extend(
+                exact
+                    .into_iter()
+                    .chain(below)
+                    .filter(|key| !survey.seen.contains_key(*key) && !survey.is_unreadable(key))
+                    .cloned(),
+            );
         }
         absent.sort_unstable();
         absent.dedup();
@@ -292,7 +309,7 @@ impl Files {
         fresh: &mut Vec<(String, FileStat)>,
     ) {
         self.vanishing.remove(&key);
-        let is_young = is_young(&stat, at) && !at.closed.contains(&key);
+        let is_young = is_young(&stat, at) && !at.closed.iter().any(|closed| within(&key, closed));
         let record = self
             .records
             .entry(key.clone())
@@ -355,7 +372,8 @@ impl Files {
         }
         let mut candidates: HashMap<u64, Vec<(String, FileStat)>> = HashMap::new();
         for key in &self.vanishing {
-            let record = self.records.get(key).filter(|record| !record.busy && record.state == FileState::Indexed);
+            let record =
+                self.records.get(key).filter(|record| !record.busy && record.state == FileState::Indexed);
             if let Some(stat) = record.and_then(|record| record.stat) {
                 candidates.entry(stat.size).or_default().push((key.clone(), stat));
             }
@@ -413,7 +431,13 @@ impl Files {
 
     /// Ends a file's turn. `change` sets what is known of it now; `look`: it is going to be looked at again. Returns
     /// whether something happened to it meanwhile.
-    pub fn finish(&mut self, key: &str, now: Instant, look: bool, change: impl FnOnce(&mut FileRecord)) -> bool {
+    pub fn finish(
+        &mut self,
+        key: &str,
+        now: Instant,
+        look: bool,
+        change: impl FnOnce(&mut FileRecord),
+    ) -> bool {
         let Some(record) = self.records.get_mut(key) else { return false };
         record.busy = false;
         record.changed_at = now;
@@ -436,7 +460,14 @@ impl Files {
 
 impl FileRecord {
     /// It was read as `stat` at `read_ns` and is stored as `version`.
-    pub fn set_stored(&mut self, state: FileState, stat: FileStat, read_ns: i64, version: String, chunks: u32) {
+    pub fn set_stored(
+        &mut self,
+        state: FileState,
+        stat: FileStat,
+        read_ns: i64,
+        version: String,
+        chunks: u32,
+    ) {
         let tick = i64::try_from(CLOCK_TICK.as_nanos()).unwrap_or(i64::MAX);
         self.racy = read_ns.saturating_sub(stat.modified_ns).abs() < tick;
         self.stat = Some(stat);
@@ -511,7 +542,8 @@ mod tests {
         /// Files that are indexed as `stat(10, OLD_NS, inode)`, with inodes from 1.
         fn indexed(keys: &[&str]) -> Self {
             let mut case = Self { files: Files::default(), start: Instant::now(), closed: HashSet::new() };
-            let seen: Vec<_> = keys.iter().zip(1..).map(|(key, i)| (*key, Seen::File(stat(10, OLD_NS, i)))).collect();
+            let seen: Vec<_> =
+                keys.iter().zip(1..).map(|(key, i)| (*key, Seen::File(stat(10, OLD_NS, i)))).collect();
             case.plan(0, survey("", &seen));
             for (key, seen) in seen {
                 let Seen::File(stat) = seen else { unreachable!() };
@@ -534,7 +566,8 @@ mod tests {
 
         fn store(&mut self, key: &str, stat: FileStat, read_ns: i64) -> bool {
             let version = format!("{RECIPE}rest");
-            let change = |record: &mut FileRecord| record.set_stored(FileState::Indexed, stat, read_ns, version, 1);
+            let change =
+                |record: &mut FileRecord| record.set_stored(FileState::Indexed, stat, read_ns, version, 1);
             self.files.finish(key, self.start, false, change)
         }
     }
@@ -602,7 +635,10 @@ mod tests {
     fn what_could_not_be_read_stays() {
         let mut case = Case::indexed(&["a/b", "c"]);
         for ms in [1, 1_000] {
-            let blind = Survey { unreadable: vec!["a".into()], ..survey("", &[("c", Seen::File(stat(10, OLD_NS, 2)))]) };
+            let blind = Survey {
+                unreadable: vec!["a".into()],
+                ..survey("", &[("c", Seen::File(stat(10, OLD_NS, 2)))])
+            };
             let plan = case.plan(ms, blind);
             assert!(plan.jobs.is_empty() && plan.look_again.is_empty());
         }
@@ -624,7 +660,8 @@ mod tests {
             let mut case = Case::indexed(&["a", "b"]);
             let seen = [("b", Seen::File(stat(10, OLD_NS, 2))), ("z", Seen::File(new))];
             let plan = case.plan(1, survey("", &seen));
-            let follow = Job::Move { from: "a".into(), from_path: "a".into(), to: "z".into(), path: "z".into() };
+            let follow =
+                Job::Move { from: "a".into(), from_path: "a".into(), to: "z".into(), path: "z".into() };
             assert_eq!(plan.jobs, [follow]);
             assert!(plan.look_again.is_empty());
         }
@@ -636,7 +673,8 @@ mod tests {
     #[test]
     fn each_vanished_file_is_followed_to_one_place() {
         let mut case = Case::indexed(&["a", "b"]);
-        let seen: Vec<_> = ["x", "y", "z"].into_iter().map(|key| (key, Seen::File(stat(10, OLD_NS, 50)))).collect();
+        let seen: Vec<_> =
+            ["x", "y", "z"].into_iter().map(|key| (key, Seen::File(stat(10, OLD_NS, 50)))).collect();
         let jobs = case.plan(1, survey("", &seen)).jobs;
         let moves = jobs.iter().filter(|job| matches!(job, Job::Move { .. })).count();
         assert_eq!((jobs.len(), moves), (3, 2));
@@ -658,7 +696,8 @@ mod tests {
         let seen = || survey("", &[("a", Seen::File(stat(11, OLD_NS, 1)))]);
         case.plan(1, seen());
         let retry_at = case.start + Duration::from_millis(500);
-        let change = |record: &mut FileRecord| record.set_retry("away".into(), Some(stat(11, OLD_NS, 1)), retry_at);
+        let change =
+            |record: &mut FileRecord| record.set_retry("away".into(), Some(stat(11, OLD_NS, 1)), retry_at);
         case.files.finish("a", case.start, false, change);
         assert!(case.plan(499, seen()).jobs.is_empty());
         assert_eq!(case.files.counts().failed, 1);

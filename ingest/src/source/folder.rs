@@ -18,13 +18,14 @@ use super::job::{Done, FileResult, Order, Worker, now_ns, run_blocking};
 use super::rules::Rules;
 use super::status::{Noticing, Shared};
 use super::survey::{RootIdentity, Survey, Surveyor, root_identity};
-use crate::document::DocumentEntry;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A folder that the system can't watch is offered to it again after this.
 const WATCH_RETRY: Duration = Duration::from_secs(600);
-/// A whole scan may take at most this share of the time: one part in ...
+/// Scans by the clock take at most this share of the time: one part in ...
 const SCAN_SHARE: u32 = 10;
+/// Scans that were asked for, too.
+const ASKED_SCAN_SHARE: u32 = 2;
 /// Hints taken before anything else is done.
 const HINTS_AT_ONCE: usize = 4_096;
 
@@ -44,6 +45,10 @@ pub(crate) struct Folder {
     looking: bool,
     scanning: bool,
     next_scan: Instant,
+    /// When the running scan, or the last one, began.
+    scan_started: Instant,
+    /// No scan before this, whoever asks for one.
+    scan_pause: Instant,
     watch: Option<Watch>,
     watch_retry: Instant,
     /// The folder that was found by the last scan that ended well.
@@ -55,19 +60,31 @@ pub(crate) struct Folder {
 
 enum Finished {
     Scanned(Result<Box<Scan>>),
-    Looked { survey: Result<Survey>, closed: HashSet<PathBuf> },
+    Looked(Result<Plan>),
     Worked(Done),
 }
 
-/// What a whole scan found.
+/// What a whole scan found, and what follows.
 struct Scan {
     watch: Option<Watch>,
+    /// Why there is no watch.
     blind: Option<String>,
     recipe: String,
-    entries: Vec<DocumentEntry>,
-    started: Instant,
     surveyor: Surveyor,
-    survey: Survey,
+    root: RootIdentity,
+    /// Why a part could not be read.
+    trouble: Option<String>,
+    /// Documents of this source that lie in another folder.
+    foreign: Vec<String>,
+    plan: Plan,
+}
+
+/// What a scan has to know of the one before.
+struct Before {
+    root: Option<RootIdentity>,
+    /// The folder that is being watched.
+    watched: Option<RootIdentity>,
+    may_watch: bool,
 }
 
 impl Folder {
@@ -91,6 +108,8 @@ impl Folder {
             looking: false,
             scanning: false,
             next_scan: now,
+            scan_started: now,
+            scan_pause: now,
             watch: None,
             watch_retry: now,
             root: None,
@@ -194,9 +213,9 @@ impl Folder {
         }
         let due = self.pending.take_due(now);
         if due.rescan {
-            if self.scanning {
+            if self.scanning || now < self.scan_pause {
                 // The running one may have passed the place: once more when it has ended.
-                self.pending.rescan(now + self.config.settle);
+                self.pending.rescan(self.scan_pause.max(now + self.config.settle));
             } else {
                 self.start_scan();
             }
@@ -210,22 +229,34 @@ impl Folder {
         // Before the first scan there is nothing to compare with; it will see these too.
         let Some(surveyor) = self.surveyor.clone() else { return };
         self.looking = true;
-        let Due { paths, closed, .. } = due;
+        let (shared, config) = (Arc::clone(&self.shared), self.config.clone());
+        let (recipe, root) = (self.recipe.clone(), self.root);
         self.tasks.spawn(async move {
-            let survey = run_blocking(move || surveyor.paths(&paths)).await;
-            Finished::Looked { survey, closed }
+            let plan = run_blocking(move || {
+                let survey = surveyor.paths(&due.paths)?;
+                if Some(survey.root) != root {
+                    return Err(Error::new(ErrorKind::Unavailable, "another folder lies at the root"));
+                }
+                let closed = due.closed.iter().map(|path| shared.names.key(path)).collect();
+                Ok(plan(&shared, &config, survey, &recipe, &closed))
+            });
+            Finished::Looked(plan.await)
         });
     }
 
     fn start_scan(&mut self) {
         self.scanning = true;
         self.shared.health.lock().scanning = true;
-        let now = Instant::now();
-        let may_watch = self.config.events && now >= self.watch_retry;
-        let (shared, worker, config) = (Arc::clone(&self.shared), Arc::clone(&self.worker), self.config.clone());
-        let watched = self.watch.as_ref().and(self.root);
+        self.scan_started = Instant::now();
+        let before = Before {
+            root: self.root,
+            watched: self.watch.as_ref().and(self.root),
+            may_watch: self.config.events && self.scan_started >= self.watch_retry,
+        };
+        let (shared, worker, config) =
+            (Arc::clone(&self.shared), Arc::clone(&self.worker), self.config.clone());
         self.tasks.spawn(async move {
-            let scan = AssertUnwindSafe(scan(&shared, &worker, &config, may_watch, watched)).catch_unwind().await;
+            let scan = AssertUnwindSafe(scan(shared, &worker, config, before)).catch_unwind().await;
             let died = |_| Err(Error::new(ErrorKind::Internal, "the scan hit a defect"));
             Finished::Scanned(scan.unwrap_or_else(died).map(Box::new))
         });
@@ -234,12 +265,16 @@ impl Folder {
     fn finish(&mut self, finished: Finished) {
         match finished {
             Finished::Scanned(scan) => self.finish_scan(scan),
-            Finished::Looked { survey, closed } => {
+            Finished::Looked(plan) => {
                 self.looking = false;
-                match survey {
-                    Ok(survey) if Some(survey.root) == self.root => self.finish_look(survey, &closed),
+                let now = Instant::now();
+                match plan {
+                    Ok(plan) => {
+                        self.urgent.extend(plan.jobs);
+                        self.look_later(plan.look_again, now);
+                    }
                     // Another folder lies at the root, or none: the scan finds out.
-                    Ok(_) | Err(_) => self.pending.rescan(Instant::now()),
+                    Err(_) => self.pending.rescan(now),
                 }
             }
             Finished::Worked(done) => {
@@ -252,63 +287,48 @@ impl Folder {
     fn finish_scan(&mut self, scan: Result<Box<Scan>>) {
         self.scanning = false;
         let now = Instant::now();
-        let checked = scan.and_then(|scan| self.check_scan(scan));
-        let scan = match checked {
-            Ok(scan) => scan,
-            Err(error) => return self.be_unavailable(&error, now),
+        let elapsed = now.duration_since(self.scan_started);
+        self.scan_pause = now + elapsed * (ASKED_SCAN_SHARE - 1);
+        let scan = match scan {
+            Ok(scan) => *scan,
+            Err(error) => return self.be_unavailable(&error, now + elapsed * SCAN_SHARE),
         };
-        let Scan { watch, blind, recipe, entries, started, surveyor, mut survey } = *scan;
-        if let Some(reason) = blind {
+        if let Some(reason) = scan.blind {
             self.go_blind(reason, now);
         }
-        if watch.is_some() {
+        if scan.watch.is_some() {
             self.drop_watch();
-            self.watch = watch;
+            self.watch = scan.watch;
             self.shared.health.lock().noticing = Noticing::Events;
         }
-        self.root = Some(survey.root);
-        self.recipe = recipe;
-        let trouble = survey.trouble.take();
-        let foreign = {
-            let mut files = self.shared.files.lock();
-            files.take_ledger(entries, &surveyor.names, started)
-        };
-        self.remove_foreign(foreign);
-        self.surveyor = Some(surveyor);
-        let plan = self.plan(survey, &HashSet::new(), now);
-        self.backlog.extend(plan.jobs);
-        self.look_later(plan.look_again, now);
+        self.root = Some(scan.root);
+        self.recipe = scan.recipe;
+        self.surveyor = Some(scan.surveyor);
+        self.remove_foreign(scan.foreign);
+        self.backlog.extend(scan.plan.jobs);
+        self.look_later(scan.plan.look_again, now);
 
-        let interval = if self.watch.is_some() { self.config.scan_interval } else { self.config.poll_interval };
-        self.next_scan = now + interval.max(started.elapsed() * SCAN_SHARE);
+        let interval =
+            if self.watch.is_some() { self.config.scan_interval } else { self.config.poll_interval };
+        self.next_scan = now + interval.max(elapsed * SCAN_SHARE);
         let mut health = self.shared.health.lock();
         health.unavailable = None;
-        health.trouble = trouble;
+        health.trouble = scan.trouble;
         health.scanning = false;
         health.scans += 1;
     }
 
-    /// A folder that is suddenly empty may be a disk that is not mounted. It counts as empty when this very folder was
-    /// seen before: then its files were deleted.
-    fn check_scan(&self, scan: Box<Scan>) -> Result<Box<Scan>> {
-        let is_known = self.root == Some(scan.survey.root);
-        let is_expected = is_known || (scan.entries.is_empty() && !self.shared.files.lock().any_stored());
-        if !scan.survey.root_is_empty || is_expected {
-            return Ok(scan);
-        }
-        let message = format!(
-            "the folder is empty, but {} of its files are indexed: nothing is deleted, in case a disk is not mounted; \
-             put a file into it, or remove the source with its documents",
-            scan.entries.len()
-        );
-        Err(Error::new(ErrorKind::Unavailable, message))
-    }
-
-    fn be_unavailable(&mut self, error: &Error, now: Instant) {
+    /// Nothing is done until a scan ends well; the next begins after the usual wait, and not before `earliest`.
+    fn be_unavailable(&mut self, error: &Error, earliest: Instant) {
+        let now = Instant::now();
         let message = error.message().to_owned();
         let mut health = self.shared.health.lock();
         if health.unavailable.as_ref() != Some(&message) {
-            tracing::warn!(source = self.shared.source.id, reason = message, "a watched folder can't be used now");
+            tracing::warn!(
+                source = self.shared.source.id,
+                reason = message,
+                "a watched folder can't be used now"
+            );
         }
         health.unavailable = Some(message);
         health.scanning = false;
@@ -324,27 +344,7 @@ impl Folder {
             }
         }
         drop(files);
-        self.next_scan = now + self.config.unavailable_interval;
-    }
-
-    fn finish_look(&mut self, survey: Survey, closed: &HashSet<PathBuf>) {
-        let now = Instant::now();
-        let plan = self.plan(survey, closed, now);
-        self.urgent.extend(plan.jobs);
-        self.look_later(plan.look_again, now);
-    }
-
-    fn plan(&self, survey: Survey, closed: &HashSet<PathBuf>, now: Instant) -> Plan {
-        let closed = closed.iter().map(|path| self.shared.names.key(path)).collect();
-        let circumstances = Circumstances {
-            recipe: &self.recipe,
-            now,
-            now_ns: now_ns(),
-            settle: self.config.settle,
-            removal_grace: self.config.removal_grace,
-            closed: &closed,
-        };
-        self.shared.files.lock().plan(survey, &circumstances)
+        self.next_scan = earliest.max(now + self.config.unavailable_interval);
     }
 
     fn look_later(&mut self, paths: Vec<(PathBuf, Duration)>, now: Instant) {
@@ -376,11 +376,7 @@ impl Folder {
         while self.running < self.config.concurrent_files.max(1) {
             let Some(surveyor) = self.surveyor.clone() else { return };
             let Some(job) = self.urgent.pop_front().or_else(|| self.backlog.pop_front()) else { return };
-            let tries = match &job {
-                Job::Ingest { key, .. } => self.shared.files.lock().get(key).map_or(0, |record| record.tries),
-                Job::Move { .. } | Job::Remove { .. } => 0,
-            };
-            let order = Order { job, surveyor, recipe: self.recipe.clone(), tries };
+            let order = Order { job, surveyor, recipe: self.recipe.clone() };
             let worker = Arc::clone(&self.worker);
             self.running += 1;
             self.tasks.spawn(async move {
@@ -394,7 +390,15 @@ impl Folder {
         match done {
             Done::Ingested { key, result } => self.finish_file(&key, result),
             Done::Moved { from, moved, to, result } => {
-                self.finish_record(&from, |record| if moved { record.set_removed() }, !moved);
+                self.finish_record(
+                    &from,
+                    |record| {
+                        if moved {
+                            record.set_removed()
+                        }
+                    },
+                    !moved,
+                );
                 if moved {
                     // Its points are stored under the new name already, whatever comes.
                     self.shared.files.lock().mark_stored(&to);
@@ -407,7 +411,15 @@ impl Folder {
                     tracing::warn!(source = self.shared.source.id, %error, "deleting failed");
                 }
                 for key in keys {
-                    self.finish_record(&key, |record| if !failed { record.set_removed() }, failed);
+                    self.finish_record(
+                        &key,
+                        |record| {
+                            if !failed {
+                                record.set_removed()
+                            }
+                        },
+                        failed,
+                    );
                 }
             }
         }
@@ -416,7 +428,11 @@ impl Folder {
     fn finish_file(&mut self, key: &str, result: FileResult) {
         match result {
             FileResult::Stored { state, stat, read_ns, version, chunks } => {
-                self.finish_record(key, |record| record.set_stored(state, stat, read_ns, version, chunks), false);
+                self.finish_record(
+                    key,
+                    |record| record.set_stored(state, stat, read_ns, version, chunks),
+                    false,
+                );
             }
             FileResult::Vanished | FileResult::Unsettled => self.finish_record(key, |_| {}, true),
             FileResult::Retry { error, stat } => {
@@ -425,7 +441,11 @@ impl Folder {
                 let wait = backoff(&self.config, tries);
                 let retry_at = Instant::now() + wait;
                 let path = self.shared.files.lock().get(key).map(|record| record.path.clone());
-                self.finish_record(key, |record| record.set_retry(error.message().to_owned(), stat, retry_at), false);
+                self.finish_record(
+                    key,
+                    |record| record.set_retry(error.message().to_owned(), stat, retry_at),
+                    false,
+                );
                 if let Some(path) = path {
                     self.pending.later(path, retry_at);
                 }
@@ -465,24 +485,17 @@ async fn next_hint(watch: &mut Option<Watch>) -> Option<Hint> {
 }
 
 /// Looks at ledger and folder. The watch is set up before the look, so that nothing falls between them.
-async fn scan(
-    shared: &Arc<Shared>,
-    worker: &Worker,
-    config: &SourceConfig,
-    may_watch: bool,
-    watched: Option<RootIdentity>,
-) -> Result<Scan> {
+async fn scan(shared: Arc<Shared>, worker: &Worker, config: SourceConfig, before: Before) -> Result<Scan> {
     let started = Instant::now();
     let collection = &shared.source.collection;
     let recipe = worker.pipeline.recipe(collection).await?;
     let entries = worker.sink.documents_of_source(collection, &shared.source.id).await?;
-    let (shared, config) = (Arc::clone(shared), config.clone());
     run_blocking(move || {
         let root = shared.root();
         let identity = root_identity(root)?;
         let mut blind = None;
         let mut watch = None;
-        if may_watch && watched != Some(identity) {
+        if before.may_watch && before.watched != Some(identity) {
             watch = Watch::new(root).map_err(|reason| blind = Some(reason)).ok();
         }
         let surveyor = Surveyor {
@@ -492,8 +505,46 @@ async fn scan(
             max_file_bytes: config.max_file_bytes,
             max_files: config.max_files,
         };
-        let survey = surveyor.whole()?;
-        Ok(Scan { watch, blind, recipe, entries, started, surveyor, survey })
+        let mut survey = surveyor.whole()?;
+        check_empty(&shared, &survey, entries.len(), before.root)?;
+        let (root, trouble) = (survey.root, survey.trouble.take());
+        let foreign = shared.files.lock().take_ledger(entries, &surveyor.names, started);
+        let plan = plan(&shared, &config, survey, &recipe, &HashSet::new());
+        Ok(Scan { watch, blind, recipe, surveyor, root, trouble, foreign, plan })
     })
     .await
+}
+
+/// A folder that is suddenly empty may be a disk that is not mounted. It counts as empty when this very folder was seen
+/// before: then its files were deleted.
+fn check_empty(shared: &Shared, survey: &Survey, stored: usize, before: Option<RootIdentity>) -> Result<()> {
+    let is_known = before == Some(survey.root);
+    let is_expected = is_known || (stored == 0 && !shared.files.lock().any_stored());
+    if !survey.root_is_empty || is_expected {
+        return Ok(());
+    }
+    let message = format!(
+        "the folder is empty, but {stored} of its files are indexed: nothing is deleted, in case a disk is not \
+         mounted; put a file into it, or remove the source with its documents"
+    );
+    Err(Error::new(ErrorKind::Unavailable, message))
+}
+
+/// What follows from a survey. Heavy for a large one.
+fn plan(
+    shared: &Shared,
+    config: &SourceConfig,
+    survey: Survey,
+    recipe: &str,
+    closed: &HashSet<String>,
+) -> Plan {
+    let circumstances = Circumstances {
+        recipe,
+        now: Instant::now(),
+        now_ns: now_ns(),
+        settle: config.settle,
+        removal_grace: config.removal_grace,
+        closed,
+    };
+    shared.files.lock().plan(survey, &circumstances)
 }

@@ -11,22 +11,32 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::FolderSource;
-use super::config::MAX_TRIES_WITHOUT_ROOM;
 use super::files::{FileState, Job};
 use super::names::{Names, file_name, file_url, slashed};
 use super::survey::{FileStat, Seen, Surveyor, reason};
 use crate::document::{DocumentEntry, EntryState, RawDocument};
 use crate::error::{Error, ErrorKind, Result};
-use crate::pipeline::{Admission, Pipeline};
+use crate::pipeline::{Admission, CONTENT_FIELD, Pipeline};
 use crate::sink::BatchSink;
 
 /// What became of a job.
 #[derive(Debug)]
 pub(crate) enum Done {
-    Ingested { key: String, result: FileResult },
+    Ingested {
+        key: String,
+        result: FileResult,
+    },
     /// `moved`: nothing is stored under `from` any more.
-    Moved { from: String, moved: bool, to: String, result: FileResult },
-    Removed { keys: Vec<String>, result: Result<()> },
+    Moved {
+        from: String,
+        moved: bool,
+        to: String,
+        result: FileResult,
+    },
+    Removed {
+        keys: Vec<String>,
+        result: Result<()>,
+    },
 }
 
 /// What became of a file.
@@ -54,8 +64,6 @@ pub(crate) struct Order {
     pub job: Job,
     pub surveyor: Surveyor,
     pub recipe: String,
-    /// Tries in a row that failed before this one.
-    pub tries: u32,
 }
 
 struct Content {
@@ -128,7 +136,9 @@ impl Worker {
     async fn move_points(&self, before: RawDocument, after: &RawDocument, recipe: &str) -> Result<bool> {
         let collection = &self.source.collection;
         let stored = self.sink.document(collection, &before.id).await?;
-        let Some(stored) = stored.filter(|entry| entry.state == EntryState::Indexed) else { return Ok(false) };
+        let Some(stored) = stored.filter(|entry| entry.state == EntryState::Indexed) else {
+            return Ok(false);
+        };
         let from = before.id.clone();
         if !self.pipeline.is_version(collection, &Arc::new(before), &stored.version).await? {
             return Ok(false);
@@ -144,7 +154,12 @@ impl Worker {
         self.sink.rename_document(collection, &from, entry).await
     }
 
-    async fn hand_over(&self, order: &Order, raw: RawDocument, content: Content) -> Result<FileResult, FileResult> {
+    async fn hand_over(
+        &self,
+        order: &Order,
+        raw: RawDocument,
+        content: Content,
+    ) -> Result<FileResult, FileResult> {
         let Content { data, stat, read_ns, admission } = content;
         drop(data);
         let shell = RawDocument { data: Bytes::new(), ..raw.clone() };
@@ -153,11 +168,10 @@ impl Worker {
                 let (version, chunks) = (done.version, done.chunks);
                 Ok(FileResult::Stored { state: FileState::Indexed, stat, read_ns, version, chunks })
             }
-            Err(error) if is_final(&error, order.tries) => {
-                self.record_failure(order, shell, stat, read_ns, &error).await.map_err(|error| {
-                    FileResult::Retry { error, stat: Some(stat) }
-                })
-            }
+            Err(error) if is_final(&error) => self
+                .record_failure(order, shell, stat, read_ns, &error)
+                .await
+                .map_err(|error| FileResult::Retry { error, stat: Some(stat) }),
             Err(error) => Err(FileResult::Retry { error, stat: Some(stat) }),
         }
     }
@@ -241,10 +255,11 @@ impl Worker {
 }
 
 /// Whether trying again is of no use until the file changes.
-fn is_final(error: &Error, tries: u32) -> bool {
+fn is_final(error: &Error) -> bool {
     match error.kind() {
         ErrorKind::BadContent | ErrorKind::InvalidArgument => true,
-        ErrorKind::ResourceExhausted => tries >= MAX_TRIES_WITHOUT_ROOM,
+        // The document is too large, or there is no room for it now.
+        ErrorKind::ResourceExhausted => error.field() == Some(CONTENT_FIELD),
         ErrorKind::NotFound
         | ErrorKind::FailedPrecondition
         | ErrorKind::Unavailable

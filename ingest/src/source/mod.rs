@@ -31,8 +31,8 @@ pub use self::config::{MAX_IGNORE_PATTERN_BYTES, MAX_IGNORE_PATTERNS, MAX_SOURCE
 pub use self::files::{FileCounts, FileState};
 use self::folder::Folder;
 use self::job::{Worker, run_blocking};
-pub use self::status::{FileStatus, FilesPage, Noticing, SourceState, SourceStatus};
 use self::status::Shared;
+pub use self::status::{FileStatus, FilesPage, Noticing, SourceState, SourceStatus};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::Pipeline;
 use crate::sink::BatchSink;

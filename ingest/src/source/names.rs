@@ -53,7 +53,11 @@ impl Names {
 /// A path with `/` between its parts, as text for people.
 pub(crate) fn slashed(path: &Path) -> String {
     let text = path.to_string_lossy();
-    if std::path::MAIN_SEPARATOR == '/' { text.into_owned() } else { text.replace(std::path::MAIN_SEPARATOR, "/") }
+    if std::path::MAIN_SEPARATOR == '/' {
+        text.into_owned()
+    } else {
+        text.replace(std::path::MAIN_SEPARATOR, "/")
+    }
 }
 
 /// `file://` URL of an absolute path (RFC 8089).
@@ -85,7 +89,9 @@ pub(crate) fn absolute_root(path: &Path) -> Result<PathBuf> {
     let mut root = PathBuf::new();
     for part in path.components() {
         match part {
-            Component::ParentDir => return Err(Error::invalid("path", "a watched folder's path can't contain ..")),
+            Component::ParentDir => {
+                return Err(Error::invalid("path", "a watched folder's path can't contain .."));
+            }
             Component::CurDir => {}
             part => root.push(part),
         }
@@ -102,7 +108,8 @@ pub(crate) fn absolute_root(path: &Path) -> Result<PathBuf> {
 
 /// The last part of a path and its extension in lower case, as text.
 pub(crate) fn file_name(path: &Path) -> (String, String) {
-    let text = |part: Option<&OsStr>| part.map(|part| part.to_string_lossy().into_owned()).unwrap_or_default();
+    let text =
+        |part: Option<&OsStr>| part.map(|part| part.to_string_lossy().into_owned()).unwrap_or_default();
     (text(path.file_name()), text(path.extension()).to_lowercase())
 }
 

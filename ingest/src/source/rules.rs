@@ -179,7 +179,11 @@ mod tests {
     fn bad_patterns_are_named() {
         for bad in ["a{b", "two\nlines"] {
             let error = check_patterns(&["*.log".into(), bad.into()]).unwrap_err();
-            assert_eq!((error.kind(), error.field()), (ErrorKind::InvalidArgument, Some("ignore[1]")), "{bad}");
+            assert_eq!(
+                (error.kind(), error.field()),
+                (ErrorKind::InvalidArgument, Some("ignore[1]")),
+                "{bad}"
+            );
         }
         assert!(check_patterns(&vec!["a".into(); MAX_IGNORE_PATTERNS + 1]).is_err());
         assert!(check_patterns(&["x".repeat(MAX_IGNORE_PATTERN_BYTES + 1)]).is_err());

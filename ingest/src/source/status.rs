@@ -98,8 +98,7 @@ pub(crate) struct Health {
 
 impl Shared {
     pub fn new(source: FolderSource, noticing: Noticing) -> Self {
-        let health =
-            Health { unavailable: None, trouble: None, noticing, scanning: true, jobs: 0, scans: 0 };
+        let health = Health { unavailable: None, trouble: None, noticing, scanning: true, jobs: 0, scans: 0 };
         Self {
             names: Names::new(&source.root),
             source,

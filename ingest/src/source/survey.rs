@@ -239,7 +239,9 @@ impl Surveyor {
 
     /// A symbolic link counts when it leads to a file of the same folder.
     fn look_through(&self, link: &Path) -> Seen {
-        let Ok(target) = fs::canonicalize(link) else { return Seen::Void("a symbolic link to nothing".into()) };
+        let Ok(target) = fs::canonicalize(link) else {
+            return Seen::Void("a symbolic link to nothing".into());
+        };
         let inside = fs::canonicalize(&self.root).is_ok_and(|root| target.starts_with(root));
         match fs::metadata(&target) {
             Ok(metadata) if inside && metadata.is_file() => self.judge(&metadata),
@@ -328,7 +330,12 @@ mod tests {
     }
 
     fn keys(survey: &Survey) -> Vec<&str> {
-        survey.seen.iter().filter(|(_, o)| matches!(o.seen, Seen::File(_))).map(|(key, _)| key.as_str()).collect()
+        survey
+            .seen
+            .iter()
+            .filter(|(_, o)| matches!(o.seen, Seen::File(_)))
+            .map(|(key, _)| key.as_str())
+            .collect()
     }
 
     #[test]

@@ -102,7 +102,9 @@ impl Fixture {
         let documents = self.sink.documents.lock();
         let searchable = documents.iter().filter(|(_, stored)| stored.points.is_some());
         let root = format!("{}/", self.folder.path().to_str().unwrap());
-        searchable.map(|(id, stored)| (id.strip_prefix(&root).unwrap().to_owned(), stored.texts().join(" "))).collect()
+        searchable
+            .map(|(id, stored)| (id.strip_prefix(&root).unwrap().to_owned(), stored.texts().join(" ")))
+            .collect()
     }
 
     async fn until(&self, what: &str, mut condition: impl FnMut() -> bool) {
@@ -150,7 +152,12 @@ async fn files_that_are_there_and_files_that_come_are_indexed() {
 
     f.write("c.txt", "third");
     f.write("new/folder/d.txt", "fourth");
-    let all = [("a.txt", "first"), ("c.txt", "third"), ("new/folder/d.txt", "fourth"), ("sub/deep/b.txt", "second")];
+    let all = [
+        ("a.txt", "first"),
+        ("c.txt", "third"),
+        ("new/folder/d.txt", "fourth"),
+        ("sub/deep/b.txt", "second"),
+    ];
     f.agrees(&all).await;
     let entry = f.sink.get(&f.id_of("new/folder/d.txt")).unwrap();
     let payload = entry.payload();
@@ -201,6 +208,24 @@ async fn renames_move_and_embed_nothing() {
     let moved = f.sink.get(&f.id_of("moved/sub/c.txt")).unwrap();
     assert_eq!(moved.payload()["path"], "moved/sub/c.txt");
     assert!(moved.entry.uri.ends_with("/moved/sub/c.txt") && moved.entry.modified_ns.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_file_of_the_same_size_and_time_is_no_rename() {
+    let mut f = Fixture::new();
+    f.write("a.txt", "aaaa");
+    let modified = fs::metadata(f.folder.path().join("a.txt")).unwrap().modified().unwrap();
+    f.start().await;
+    f.manager.shutdown().await;
+    f.remove("a.txt");
+    f.write("b.txt", "bbbb");
+    let file = File::options().append(true).open(f.folder.path().join("b.txt")).unwrap();
+    file.set_modified(modified).unwrap();
+    f.restart(config()).await;
+    f.start().await;
+    f.agrees(&[("b.txt", "bbbb")]).await;
+    let calls = *f.sink.calls.lock();
+    assert_eq!((calls.renames, calls.deleted), (0, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -277,6 +302,23 @@ async fn symbolic_links_do_not_lead_out() {
     assert_eq!(f.file("link.txt").unwrap().state, reason);
 }
 
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_may_be_a_symbolic_link() {
+    let f = Fixture::new();
+    f.write("a.txt", "text");
+    f.write("sub/b.txt", "more");
+    let beside = tempfile::tempdir().unwrap();
+    let link = beside.path().join("link");
+    std::os::unix::fs::symlink(f.folder.path(), &link).unwrap();
+    f.manager.add(FolderSource::new("c", &link, Vec::new()).unwrap()).unwrap();
+    let stored =
+        |name: &str| f.sink.get(link.join(name).to_str().unwrap()).map(|stored| stored.texts().join(" "));
+    f.until("the files behind the link", || stored("a.txt").is_some() && stored("sub/b.txt").is_some()).await;
+    f.write("sub/c.txt", "new");
+    f.until("a new file", || stored("sub/c.txt").as_deref() == Some("new")).await;
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_is_read_when_its_writer_is_done() {
@@ -335,7 +377,11 @@ async fn a_bad_file_stops_nothing_and_is_tried_again_when_it_changes() {
     f.start().await;
     f.agrees(&[("good.txt", "good")]).await;
     assert!(matches!(f.file("bad.pdf").unwrap().state, FileState::Failed { .. }));
-    assert!(matches!(f.file("program.bin").unwrap().state, FileState::Skipped { .. }), "{:?}", f.file("program.bin"));
+    assert!(
+        matches!(f.file("program.bin").unwrap().state, FileState::Skipped { .. }),
+        "{:?}",
+        f.file("program.bin")
+    );
     let entry = f.sink.get(&f.id_of("bad.pdf")).unwrap().entry;
     assert!(matches!(entry.state, EntryState::Failed { ref reason } if !reason.is_empty()));
     let extracted = f.pipeline.stats().extracted;
@@ -344,6 +390,7 @@ async fn a_bad_file_stops_nothing_and_is_tried_again_when_it_changes() {
 
     // A good version, then a broken one: the good one stays.
     f.remove("turns.pdf");
+    f.until("the deletion", || f.file("turns.pdf").is_none()).await;
     f.write("turns.md", "good words");
     f.agrees(&[("good.txt", "good"), ("turns.md", "good words")]).await;
     fs::write(f.folder.path().join("turns.md"), b"%PDF-1.4 broken").unwrap();
@@ -360,7 +407,10 @@ async fn a_failure_that_passes_is_tried_again() {
     f.embedder.broken.store(true, Ordering::SeqCst);
     f.write("a.txt", "text");
     f.manager.add(FolderSource::new("c", f.folder.path(), Vec::new()).unwrap()).unwrap();
-    f.until("the failure", || f.file("a.txt").is_some_and(|file| matches!(file.state, FileState::Failed { .. }))).await;
+    f.until("the failure", || {
+        f.file("a.txt").is_some_and(|file| matches!(file.state, FileState::Failed { .. }))
+    })
+    .await;
     assert!(f.sink.get(&f.id_of("a.txt")).is_none());
     f.embedder.broken.store(false, Ordering::SeqCst);
     f.agrees(&[("a.txt", "text")]).await;
@@ -470,7 +520,9 @@ async fn large_files_are_skipped_with_a_reason() {
     f.write("small.txt", "small");
     f.start().await;
     f.agrees(&[("small.txt", "small")]).await;
-    assert!(matches!(f.file("large.txt").unwrap().state, FileState::Skipped { ref reason } if reason.contains("10")));
+    assert!(
+        matches!(f.file("large.txt").unwrap().state, FileState::Skipped { ref reason } if reason.contains("10"))
+    );
     assert_eq!(f.status().files.skipped, 1);
 }
 
@@ -505,12 +557,24 @@ async fn a_removed_source_leaves_or_deletes_its_documents() {
 async fn sources_are_checked_when_they_are_added() {
     let f = Fixture::new();
     f.start().await;
-    let source = |path: &Path| FolderSource { id: "other".into(), ..FolderSource::new("c", path, Vec::new()).unwrap() };
+    let source = |path: &Path| FolderSource {
+        id: "other".into(),
+        ..FolderSource::new("c", path, Vec::new()).unwrap()
+    };
     let add = |source| f.manager.add(source).unwrap_err().kind();
-    assert_eq!(add(FolderSource { id: f.id.clone(), ..source(Path::new("/elsewhere")) }), ErrorKind::FailedPrecondition);
+    assert_eq!(
+        add(FolderSource { id: f.id.clone(), ..source(Path::new("/elsewhere")) }),
+        ErrorKind::FailedPrecondition
+    );
     assert_eq!(add(source(&f.folder.path().join("sub"))), ErrorKind::FailedPrecondition);
-    assert_eq!(add(FolderSource { id: String::new(), ..source(Path::new("/x")) }), ErrorKind::InvalidArgument);
-    assert_eq!(add(FolderSource { root: "relative".into(), ..source(Path::new("/x")) }), ErrorKind::InvalidArgument);
+    assert_eq!(
+        add(FolderSource { id: String::new(), ..source(Path::new("/x")) }),
+        ErrorKind::InvalidArgument
+    );
+    assert_eq!(
+        add(FolderSource { root: "relative".into(), ..source(Path::new("/x")) }),
+        ErrorKind::InvalidArgument
+    );
     let other_collection = FolderSource { collection: "d".into(), ..source(f.folder.path()) };
     assert!(f.manager.add(other_collection).is_ok());
     assert_eq!(f.manager.list(Some("d")).len(), 1);
