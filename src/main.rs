@@ -1,3 +1,5 @@
 //! The `ragstone` binary.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    ragstone::cli::run()
+}

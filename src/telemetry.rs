@@ -10,7 +10,8 @@ use crate::config::{LogConfig, LogFormat};
 ///
 /// `log.level` is a level (`info`) or a list of directives (`info,ragstone_index=debug`).
 pub fn init(config: &LogConfig) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&config.level).map_err(|e| format!("log.level: {:?}: {e}", config.level))?;
+    let filter =
+        EnvFilter::try_new(&config.level).map_err(|e| format!("log.level: {:?}: {e}", config.level))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     // An error means that someone has set a subscriber before, which is theirs to do.

@@ -39,6 +39,8 @@ pub struct StoreOptions {
     pub compact_deleted_share: f32,
     /// Compaction merges once there are this many segments of one size class.
     pub compact_fan_in: usize,
+    /// Compaction makes no segment of more bytes than this.
+    pub compact_max_segment_bytes: u64,
     /// Check every checksum when a collection is opened.
     pub verify_checksums: bool,
 }
@@ -52,6 +54,7 @@ impl Default for StoreOptions {
             build_threads: 0,
             compact_deleted_share: 0.2,
             compact_fan_in: 4,
+            compact_max_segment_bytes: 4 << 30,
             verify_checksums: true,
         }
     }

@@ -3,7 +3,7 @@
 //! No logic lives here, and nothing here knows the engine or the pipeline.
 
 /// Package `ragstone.v1`.
-#[allow(clippy::all, missing_docs, reason = "generated code")]
+#[allow(clippy::all, clippy::allow_attributes_without_reason, missing_docs, reason = "generated code")]
 pub mod v1 {
     tonic::include_proto!("ragstone.v1");
 

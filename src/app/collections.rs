@@ -88,8 +88,8 @@ impl App {
         let schema = self.resolve(draft).await?;
         schema.validate()?;
         let store = Arc::clone(&self.store);
-        let outcome = self.workers.maintenance.run(move || {
-            match store.create_collection(&name, schema.clone()) {
+        let outcome =
+            self.workers.maintenance.run(move || match store.create_collection(&name, schema.clone()) {
                 Ok(collection) => Ok((collection, true)),
                 Err(ragstone_index::Error::AlreadyExists { .. }) if if_not_exists => {
                     let collection = store.collection(&name)?;
@@ -99,8 +99,7 @@ impl App {
                     Ok((collection, false))
                 }
                 Err(error) => Err(error.into()),
-            }
-        });
+            });
         let (collection, created) = outcome.await?;
         Ok((self.view(collection).await?, created))
     }
@@ -154,7 +153,10 @@ impl App {
             }
             let info = self.embedding.info(&space.embedder).await.map_err(|e| e.at(&at("embedder")))?;
             if space.dimension != 0 && space.dimension != info.dimension {
-                let message = format!("{}, but the embedder \"{}\" makes {}", space.dimension, info.name, info.dimension);
+                let message = format!(
+                    "{}, but the embedder \"{}\" makes {}",
+                    space.dimension, info.name, info.dimension
+                );
                 return Err(Error::invalid(at("dimension"), message));
             }
             vectors.push(VectorSpace {

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array as _, ArrayRef, AsArray as _, FixedSizeListArray, Float32Array, RecordBatch, StringArray};
+use arrow::array::{
+    Array as _, ArrayRef, AsArray as _, FixedSizeListArray, Float32Array, RecordBatch, StringArray,
+};
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::{DataType, Field, Float32Type, Schema};
 use ragstone_index::batch;
@@ -118,7 +120,8 @@ impl Wanting {
             return wanting;
         };
         let titles = strings(rows, batch::TITLE);
-        let headings = rows.column_by_name(batch::HEADING_PATH).and_then(|column| column.as_list_opt::<i32>());
+        let headings =
+            rows.column_by_name(batch::HEADING_PATH).and_then(|column| column.as_list_opt::<i32>());
         let vectors = rows.column_by_name(&batch::vector_column(&space.name));
         for row in 0..rows.num_rows() {
             let has_vector = vectors.is_some_and(|column| column.is_valid(row));
@@ -129,7 +132,9 @@ impl Wanting {
             let path: Vec<String> = headings
                 .filter(|headings| headings.is_valid(row))
                 .map(|headings| headings.value(row))
-                .and_then(|path| Some(path.as_string_opt::<i32>()?.iter().flatten().map(str::to_owned).collect()))
+                .and_then(|path| {
+                    Some(path.as_string_opt::<i32>()?.iter().flatten().map(str::to_owned).collect())
+                })
                 .unwrap_or_default();
             wanting.rows.push(row);
             wanting.texts.push(embedding_text(title, &path, texts.value(row)));
@@ -156,7 +161,12 @@ fn check_bytes(rows: usize, space: &VectorSpace) -> Result<()> {
 }
 
 /// The same rows with new vectors in a space; those that were there stay.
-fn with_vectors(rows: &RecordBatch, space: &VectorSpace, at: &[usize], vectors: &[Vec<f32>]) -> Result<RecordBatch> {
+fn with_vectors(
+    rows: &RecordBatch,
+    space: &VectorSpace,
+    at: &[usize],
+    vectors: &[Vec<f32>],
+) -> Result<RecordBatch> {
     let defect = |what: String| Error::from(ragstone_index::Error::Internal(what));
     let width = space.dimension as usize;
     let name = batch::vector_column(&space.name);
@@ -167,8 +177,9 @@ fn with_vectors(rows: &RecordBatch, space: &VectorSpace, at: &[usize], vectors: 
             .as_fixed_size_list_opt()
             .filter(|list| list.value_length() as usize == width)
             .and_then(|list| Some((list, list.values().as_primitive_opt::<Float32Type>()?)));
-        let (list, items) =
-            old.ok_or_else(|| Error::invalid(&name, format!("expected {}", batch::vector_type(space.dimension))))?;
+        let (list, items) = old.ok_or_else(|| {
+            Error::invalid(&name, format!("expected {}", batch::vector_type(space.dimension)))
+        })?;
         for row in (0..rows.num_rows()).filter(|row| list.is_valid(*row)) {
             let start = list.value_offset_at(row);
             let from = items.values().get(start..start + width);
@@ -192,14 +203,22 @@ fn with_vectors(rows: &RecordBatch, space: &VectorSpace, at: &[usize], vectors: 
     }
     let item = Arc::new(Field::new("item", DataType::Float32, true));
     let nulls = NullBuffer::new(BooleanBuffer::from(valid));
-    let column =
-        FixedSizeListArray::try_new(item, space.dimension as i32, Arc::new(Float32Array::from(values)), Some(nulls))
-            .map_err(|error| defect(error.to_string()))?;
+    let column = FixedSizeListArray::try_new(
+        item,
+        space.dimension as i32,
+        Arc::new(Float32Array::from(values)),
+        Some(nulls),
+    )
+    .map_err(|error| defect(error.to_string()))?;
     put_column(rows, &name, Arc::new(column)).map_err(|error| defect(error.to_string()))
 }
 
 /// The same rows with a column put in, or in place of the one of that name.
-pub fn put_column(rows: &RecordBatch, name: &str, column: ArrayRef) -> Result<RecordBatch, arrow::error::ArrowError> {
+pub fn put_column(
+    rows: &RecordBatch,
+    name: &str,
+    column: ArrayRef,
+) -> Result<RecordBatch, arrow::error::ArrowError> {
     let schema = rows.schema();
     let field = Arc::new(Field::new(name, column.data_type().clone(), name != batch::ID));
     let mut fields: Vec<_> = schema.fields().iter().cloned().collect();

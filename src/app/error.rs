@@ -93,7 +93,9 @@ impl Error {
     #[must_use]
     pub fn within(self, prefix: &str) -> Self {
         let violations = match &self {
-            Self::BadRequest(_) | Self::Engine(ragstone_index::Error::InvalidArgument { .. }) => self.violations(),
+            Self::BadRequest(_) | Self::Engine(ragstone_index::Error::InvalidArgument { .. }) => {
+                self.violations()
+            }
             _ => return self,
         };
         let longer = |v: Violation| Violation { field: format!("{prefix}{}", v.field), message: v.message };

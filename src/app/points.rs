@@ -64,17 +64,30 @@ impl App {
         if atomic && !rejected.is_empty() {
             return Err(all_refused(rejected));
         }
-        let receipt = self.write_points(collection, batch, atomic).await.map_err(|error| in_request(error, &request_rows))?;
+        let receipt = self
+            .write_points(collection, batch, atomic)
+            .await
+            .map_err(|error| in_request(error, &request_rows))?;
         rejected.extend(receipt.rejected.into_iter().map(|error| {
             let row = request_rows.get(error.row).copied().unwrap_or(error.row);
-            RejectedRow { row, id: error.id, field: request_field(row, &error.column), message: error.message }
+            RejectedRow {
+                row,
+                id: error.id,
+                field: request_field(row, &error.column),
+                message: error.message,
+            }
         }));
         rejected.sort_by_key(|rejected| rejected.row);
         Ok(Upserted { seq_no: receipt.seq_no, upserted: receipt.upserted, rejected })
     }
 
     /// Writes rows of which `first_row` is the number of the first; refused ones are named by column.
-    pub async fn upsert_batch(&self, collection: &str, rows: RecordBatch, first_row: usize) -> Result<Upserted> {
+    pub async fn upsert_batch(
+        &self,
+        collection: &str,
+        rows: RecordBatch,
+        first_row: usize,
+    ) -> Result<Upserted> {
         let receipt = self.write_points(collection, rows, false).await?;
         let rejected = receipt.rejected.into_iter().map(|error: RowError| RejectedRow {
             row: first_row + error.row,
@@ -137,7 +150,9 @@ impl App {
 
 /// The error of an atomic request with bad points.
 fn all_refused(rejected: Vec<RejectedRow>) -> Error {
-    Error::BadRequest(rejected.into_iter().map(|r| Violation { field: r.field, message: r.message }).collect())
+    Error::BadRequest(
+        rejected.into_iter().map(|r| Violation { field: r.field, message: r.message }).collect(),
+    )
 }
 
 /// Path in the request of a column of the engine's batch.
@@ -146,7 +161,10 @@ fn request_field(row: usize, column: &str) -> String {
         return format!("points[{row}].vectors[\"{space}\"]");
     }
     let own = [batch::ID, batch::TEXT, batch::PAYLOAD];
-    match own.iter().any(|name| column.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))) {
+    match own
+        .iter()
+        .any(|name| column.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+    {
         true => format!("points[{row}].{column}"),
         false => format!("points[{row}].origin.{column}"),
     }

@@ -127,7 +127,8 @@ impl App {
         let found = self.run_search(collection, request).await?;
         plan.extend(found.plan);
         phases.extend(found.phases);
-        let SearchResponse { hits, seq_no, .. } = SearchResponse { plan: Vec::new(), phases: Vec::new(), ..found };
+        let SearchResponse { hits, seq_no, .. } =
+            SearchResponse { plan: Vec::new(), phases: Vec::new(), ..found };
         Ok(Answer { hits, seq_no, plan, phases, elapsed: started.elapsed(), highlights, explain })
     }
 
@@ -139,13 +140,18 @@ impl App {
         try_join_all(answers).await
     }
 
-    async fn run_search(&self, collection: std::sync::Arc<Collection>, request: SearchRequest) -> Result<SearchResponse> {
+    async fn run_search(
+        &self,
+        collection: std::sync::Arc<Collection>,
+        request: SearchRequest,
+    ) -> Result<SearchResponse> {
         self.workers.search.run(move || Ok(collection.search(&request)?)).await
     }
 }
 
 fn request(query: Query, vector: Option<Vec<f32>>, keyword: bool) -> SearchRequest {
-    let vector = vector.map(|vector| VectorLeg { using: query.using, vector, ef: query.ef, exact: query.exact });
+    let vector =
+        vector.map(|vector| VectorLeg { using: query.using, vector, ef: query.ef, exact: query.exact });
     SearchRequest {
         vector,
         keyword: query.text.filter(|_| keyword).map(|text| KeywordLeg { text }),
@@ -164,7 +170,9 @@ fn request(query: Query, vector: Option<Vec<f32>>, keyword: bool) -> SearchReque
 
 fn check_text(text: Option<&str>) -> Result<()> {
     match text {
-        Some(text) if text.trim().is_empty() => Err(Error::invalid("text", "is empty: leave it out or say something")),
+        Some(text) if text.trim().is_empty() => {
+            Err(Error::invalid("text", "is empty: leave it out or say something"))
+        }
         Some(text) if text.len() > MAX_QUERY_BYTES => {
             Err(Error::invalid("text", format!("{} bytes are more than {MAX_QUERY_BYTES}", text.len())))
         }
@@ -198,7 +206,9 @@ fn legs(mode: Mode, text: bool, vector: bool, embedder: bool) -> Result<Legs> {
         Mode::Auto if !text && !vector => Err(Error::invalid("text", "give a text, a vector or both")),
         Mode::Auto => Ok(Legs { vector: source, keyword: text }),
         Mode::Vector => Ok(Legs { vector: Some(source.ok_or_else(no_vector)?), keyword: false }),
-        Mode::Hybrid | Mode::Keyword if !text => Err(Error::invalid("text", "is missing: the keyword leg reads it")),
+        Mode::Hybrid | Mode::Keyword if !text => {
+            Err(Error::invalid("text", "is missing: the keyword leg reads it"))
+        }
         Mode::Keyword => Ok(Legs { vector: None, keyword: true }),
         Mode::Hybrid => Ok(Legs { vector: Some(source.ok_or_else(no_vector)?), keyword: true }),
     }
@@ -218,8 +228,12 @@ mod tests {
         let check = |mode, given: [bool; 3], expect: Result<(Option<VectorFrom>, bool), &str>| {
             let found = legs(mode, given[0], given[1], given[2]);
             match (found, expect) {
-                (Ok(found), Ok((vector, keyword))) => assert_eq!(found, Legs { vector, keyword }, "{mode:?} {given:?}"),
-                (Err(error), Err(field)) => assert_eq!(error.violations()[0].field, field, "{mode:?} {given:?}"),
+                (Ok(found), Ok((vector, keyword))) => {
+                    assert_eq!(found, Legs { vector, keyword }, "{mode:?} {given:?}")
+                }
+                (Err(error), Err(field)) => {
+                    assert_eq!(error.violations()[0].field, field, "{mode:?} {given:?}")
+                }
                 (found, expect) => panic!("{mode:?} {given:?}: {found:?}, expected {expect:?}"),
             }
         };

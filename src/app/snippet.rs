@@ -21,8 +21,11 @@ pub struct Snippet {
 /// The part of `text` with the densest group of `spans`, or its start when there are none. Spans that are not within
 /// the text are ignored.
 pub fn snippet(text: &str, spans: &[Range<usize>]) -> Snippet {
-    let mut spans: Vec<Range<usize>> =
-        spans.iter().filter(|span| span.start < span.end && text.get((*span).clone()).is_some()).cloned().collect();
+    let mut spans: Vec<Range<usize>> = spans
+        .iter()
+        .filter(|span| span.start < span.end && text.get((*span).clone()).is_some())
+        .cloned()
+        .collect();
     spans.sort_by_key(|span| (span.start, span.end));
     let window = window(text, &spans);
     let Some(part) = text.get(window.clone()) else {
@@ -32,7 +35,8 @@ pub fn snippet(text: &str, spans: &[Range<usize>]) -> Snippet {
     let part = part.trim();
     let start = window.start + lead;
     let end = start + part.len();
-    let before = if start > 0 && !text.get(..start).unwrap_or_default().trim().is_empty() { ELLIPSIS } else { "" };
+    let before =
+        if start > 0 && !text.get(..start).unwrap_or_default().trim().is_empty() { ELLIPSIS } else { "" };
     let after = if text.get(end..).unwrap_or_default().trim().is_empty() { "" } else { ELLIPSIS };
     let shift = |at: usize| at - start + before.len();
     let inside = spans.into_iter().filter(|span| span.start >= start && span.end <= end);
@@ -73,17 +77,22 @@ fn window(text: &str, spans: &[Range<usize>]) -> Range<usize> {
 /// Moves both ends inwards to a gap between words, when there is one near, and to a character boundary in any case.
 fn between_words(text: &str, span: Range<usize>) -> Range<usize> {
     let start = (span.start..text.len()).find(|i| text.is_char_boundary(*i)).unwrap_or(text.len());
-    let end = (0..=span.end.min(text.len())).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0).max(start);
+    let end =
+        (0..=span.end.min(text.len())).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0).max(start);
     let part = text.get(start..end).unwrap_or_default();
     let mut inner = start..end;
     if start > 0
-        && let Some(gap) = part.char_indices().take_while(|(i, _)| *i < WORD_SLACK).find(|(_, c)| c.is_whitespace())
+        && let Some(gap) =
+            part.char_indices().take_while(|(i, _)| *i < WORD_SLACK).find(|(_, c)| c.is_whitespace())
     {
         inner.start = start + gap.0;
     }
     if end < text.len()
-        && let Some(gap) =
-            part.char_indices().rev().take_while(|(i, _)| part.len() - i < WORD_SLACK).find(|(_, c)| c.is_whitespace())
+        && let Some(gap) = part
+            .char_indices()
+            .rev()
+            .take_while(|(i, _)| part.len() - i < WORD_SLACK)
+            .find(|(_, c)| c.is_whitespace())
     {
         inner.end = (start + gap.0).max(inner.start);
     }
@@ -139,8 +148,9 @@ mod tests {
         let mut rng = StdRng::seed_from_u64(7);
         for round in 0..2_000 {
             let alphabet: Vec<char> = "ab ü日\n😀".chars().collect();
-            let text: String =
-                (0..rng.random_range(0..900)).map(|_| alphabet[rng.random_range(0..alphabet.len())]).collect();
+            let text: String = (0..rng.random_range(0..900))
+                .map(|_| alphabet[rng.random_range(0..alphabet.len())])
+                .collect();
             let edges: Vec<usize> = (0..=text.len()).filter(|i| text.is_char_boundary(*i)).collect();
             let spans: Vec<Range<usize>> = (0..rng.random_range(0..12))
                 .map(|_| {

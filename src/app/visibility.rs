@@ -30,7 +30,8 @@ impl Patience {
             return Ok(());
         };
         let latest = Instant::now() + MAX_WAIT;
-        let end = self.deadline.and_then(|deadline| deadline.checked_sub(MARGIN)).map_or(latest, |d| d.min(latest));
+        let end =
+            self.deadline.and_then(|deadline| deadline.checked_sub(MARGIN)).map_or(latest, |d| d.min(latest));
         let mut pause = Duration::from_millis(1);
         loop {
             let visible = collection.seq_no();

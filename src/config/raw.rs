@@ -393,11 +393,16 @@ impl RawConfig {
     fn check(&self) -> Result<(), ConfigError> {
         let refuse = |key: &str, message: String| Err(ConfigError(format!("{key}: {message}")));
         if self.version != VERSION {
-            return refuse("version", format!("{} is not known here; this release reads {VERSION}", self.version));
+            return refuse(
+                "version",
+                format!("{} is not known here; this release reads {VERSION}", self.version),
+            );
         }
-        let port = self.server.listen.rsplit_once(':').and_then(|(host, port)| {
-            if host.is_empty() { None } else { port.parse::<u16>().ok() }
-        });
+        let port = self
+            .server
+            .listen
+            .rsplit_once(':')
+            .and_then(|(host, port)| if host.is_empty() { None } else { port.parse::<u16>().ok() });
         if port.is_none() {
             return refuse("server.listen", format!("{:?} is not host:port", self.server.listen));
         }
@@ -423,7 +428,8 @@ impl RawConfig {
             return refuse("engine.compact_deleted_share", format!("{share} is not above 0 and at most 1"));
         }
         for (name, embedder) in &self.embedders {
-            let named = |e: ragstone_ingest::Error| ConfigError(format!("{}: {e}", e.field().unwrap_or("embedders")));
+            let named =
+                |e: ragstone_ingest::Error| ConfigError(format!("{}: {e}", e.field().unwrap_or("embedders")));
             embedder.validate(&format!("embedders.{name}")).map_err(named)?;
         }
         if self.data.dir.as_os_str().is_empty() {

@@ -96,6 +96,7 @@ fn a_watched_folder_as_a_flag() {
 
 #[test]
 fn a_missing_file_is_an_error() {
-    let error = Config::load(Some(Path::new("/no/such/file.toml")), Overrides::default()).expect_err("refused");
+    let error =
+        Config::load(Some(Path::new("/no/such/file.toml")), Overrides::default()).expect_err("refused");
     assert!(error.to_string().contains("/no/such/file.toml"));
 }

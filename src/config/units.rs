@@ -71,7 +71,9 @@ impl<'de> Deserialize<'de> for ByteSize {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let expecting = "a number of bytes, or a string such as \"64 MiB\"";
         let bytes = deserializer.deserialize_any(Quantity { units: &SIZE_UNITS, plain: 1, expecting })?;
-        usize::try_from(bytes).map(Self).map_err(|_| D::Error::custom("more bytes than this machine can address"))
+        usize::try_from(bytes)
+            .map(Self)
+            .map_err(|_| D::Error::custom("more bytes than this machine can address"))
     }
 }
 

@@ -25,7 +25,9 @@ impl AdminService for Admin {
             v1::Embedder {
                 name: embedder.name,
                 dimension: info.as_ref().map_or(0, |info| info.dimension),
-                max_tokens: info.as_ref().map_or(0, |info| u32::try_from(info.max_tokens).unwrap_or(u32::MAX)),
+                max_tokens: info
+                    .as_ref()
+                    .map_or(0, |info| u32::try_from(info.max_tokens).unwrap_or(u32::MAX)),
                 fingerprint: info.map(|info| info.fingerprint).unwrap_or_default(),
             }
         });
@@ -54,7 +56,10 @@ impl AdminService for Admin {
         reply(flushed.map(|(seq_no, segments)| v1::FlushResponse { seq_no, segments }))
     }
 
-    async fn compact(&self, request: Request<v1::CompactRequest>) -> Result<Response<v1::CompactResponse>, Status> {
+    async fn compact(
+        &self,
+        request: Request<v1::CompactRequest>,
+    ) -> Result<Response<v1::CompactResponse>, Status> {
         let report = self.0.compact(&request.get_ref().collection).await;
         reply(report.map(|report| v1::CompactResponse {
             segments_before: report.segments_before,

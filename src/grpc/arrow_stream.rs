@@ -57,7 +57,9 @@ fn read(ipc: Bytes, schema: &CollectionSchema, at: &str) -> Result<Vec<RecordBat
     match decoder.schema() {
         None => Err(Error::invalid(at, "ends before its schema")),
         // A stream of no batch is still held to its columns.
-        Some(found) if batches.is_empty() => conform(&RecordBatch::new_empty(found), &full, at).map(|_| Vec::new()),
+        Some(found) if batches.is_empty() => {
+            conform(&RecordBatch::new_empty(found), &full, at).map(|_| Vec::new())
+        }
         Some(_) => Ok(batches),
     }
 }
@@ -66,7 +68,10 @@ fn read(ipc: Bytes, schema: &CollectionSchema, at: &str) -> Result<Vec<RecordBat
 fn conform(rows: &RecordBatch, full: &SchemaRef, at: &str) -> Result<RecordBatch> {
     let given = rows.schema();
     if given.fields().len() > MAX_COLUMNS {
-        return Err(Error::invalid(at, format!("has {} columns; at most {MAX_COLUMNS}", given.fields().len())));
+        return Err(Error::invalid(
+            at,
+            format!("has {} columns; at most {MAX_COLUMNS}", given.fields().len()),
+        ));
     }
     if given.index_of(batch::ID).is_err() {
         return Err(Error::invalid(format!("{at}.{}", batch::ID), "the column is missing"));
@@ -106,8 +111,8 @@ fn converted(column: &ArrayRef, wanted: &DataType, at: &str) -> Result<ArrayRef>
 /// without end.
 fn related(given: &DataType, wanted: &DataType) -> bool {
     use DataType::{
-        FixedSizeList, Float16, Float32, Float64, Int8, Int16, Int32, Int64, LargeList, LargeUtf8, List, UInt8, UInt16,
-        UInt32, UInt64, Utf8, Utf8View,
+        FixedSizeList, Float16, Float32, Float64, Int8, Int16, Int32, Int64, LargeList, LargeUtf8, List,
+        UInt8, UInt16, UInt32, UInt64, Utf8, Utf8View,
     };
     match (given, wanted) {
         (Utf8 | LargeUtf8 | Utf8View, Utf8) => true,
@@ -116,7 +121,9 @@ fn related(given: &DataType, wanted: &DataType) -> bool {
         (FixedSizeList(item, width), FixedSizeList(_, wanted)) => {
             width == wanted && matches!(item.data_type(), Float16 | Float32 | Float64)
         }
-        (List(item) | LargeList(item), FixedSizeList(..)) => matches!(item.data_type(), Float16 | Float32 | Float64),
+        (List(item) | LargeList(item), FixedSizeList(..)) => {
+            matches!(item.data_type(), Float16 | Float32 | Float64)
+        }
         _ => false,
     }
 }
@@ -135,14 +142,16 @@ mod tests {
 
     use super::*;
     use arrow::array::{
-        Array as _, AsArray as _, FixedSizeListArray, Int64Array, LargeStringArray, ListArray, NullArray, StringArray,
+        Array as _, AsArray as _, FixedSizeListArray, Int64Array, LargeStringArray, ListArray, NullArray,
+        StringArray,
     };
     use arrow::datatypes::{Float32Type, Float64Type};
     use arrow::ipc::writer::StreamWriter;
     use ragstone_index::schema::{Distance, VectorSpace};
 
     fn schema() -> CollectionSchema {
-        let space = VectorSpace { name: "text".into(), dimension: 2, distance: Distance::Cosine, embedder: None };
+        let space =
+            VectorSpace { name: "text".into(), dimension: 2, distance: Distance::Cosine, embedder: None };
         CollectionSchema {
             vectors: vec![space],
             payload: Vec::new(),
@@ -163,7 +172,8 @@ mod tests {
     }
 
     fn batch_of(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
-        RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true))).unwrap()
+        RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true)))
+            .unwrap()
     }
 
     fn ids() -> ArrayRef {

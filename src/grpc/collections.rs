@@ -49,7 +49,8 @@ impl CollectionService for Collections {
         &self,
         request: Request<v1::UpdateCollectionRequest>,
     ) -> Result<Response<v1::UpdateCollectionResponse>, Status> {
-        let v1::UpdateCollectionRequest { name, add_payload, description, dynamic_payload } = request.into_inner();
+        let v1::UpdateCollectionRequest { name, add_payload, description, dynamic_payload } =
+            request.into_inner();
         let update = async {
             let add_payload = schema::payload_fields(add_payload, "add_payload")?;
             let update = SchemaUpdate { add_payload, description, dynamic_payload };

@@ -52,7 +52,10 @@ fn bounds(path: &str) -> Bounds {
 }
 
 /// All services behind one router, and the handle that tells health.
-pub fn router(app: &Arc<App>, config: &ServerConfig) -> Result<(Router, HealthReporter), tonic_reflection::server::Error> {
+pub fn router(
+    app: &Arc<App>,
+    config: &ServerConfig,
+) -> Result<(Router, HealthReporter), tonic_reflection::server::Error> {
     let most = config.max_message_bytes;
     let health = HealthReporter::new();
     let reflection = || {
@@ -66,7 +69,10 @@ pub fn router(app: &Arc<App>, config: &ServerConfig) -> Result<(Router, HealthRe
     let ingest = ingest::Ingest(Arc::clone(app));
     let admin = admin::Admin(Arc::clone(app));
     let router = Router::new(config.max_in_flight, config.request_timeout, bounds)
-        .with(v1::collection_service_server::CollectionServiceServer::new(collections).max_decoding_message_size(most))
+        .with(
+            v1::collection_service_server::CollectionServiceServer::new(collections)
+                .max_decoding_message_size(most),
+        )
         .with(v1::point_service_server::PointServiceServer::new(points).max_decoding_message_size(most))
         .with(v1::search_service_server::SearchServiceServer::new(search).max_decoding_message_size(most))
         .with(v1::ingest_service_server::IngestServiceServer::new(ingest).max_decoding_message_size(most))

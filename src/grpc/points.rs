@@ -61,7 +61,8 @@ impl PointService for Points {
         request: Request<v1::GetPointsRequest>,
     ) -> Result<Response<v1::GetPointsResponse>, Status> {
         let patience = patience(&request);
-        let v1::GetPointsRequest { collection, ids, with_payload, with_vectors, min_seq_no } = request.into_inner();
+        let v1::GetPointsRequest { collection, ids, with_payload, with_vectors, min_seq_no } =
+            request.into_inner();
         let get = async {
             let ids = convert::ids(ids, "ids")?;
             let select = point_select(with_payload, with_vectors)?;
@@ -79,7 +80,9 @@ impl PointService for Points {
         let delete = async {
             let selector = match convert::required(selector, "selector")? {
                 WireSelector::Ids(list) => Selector::Ids(convert::ids(list.ids, "ids.ids")?),
-                WireSelector::DocumentIds(list) => Selector::Documents(convert::ids(list.ids, "document_ids.ids")?),
+                WireSelector::DocumentIds(list) => {
+                    Selector::Documents(convert::ids(list.ids, "document_ids.ids")?)
+                }
                 WireSelector::Filter(wire) => Selector::Filter(conditions(filter::filter(wire, "filter")?)?),
             };
             self.0.delete_points(&collection, selector).await
@@ -133,13 +136,21 @@ fn point_select(
 /// A filter that is meant to delete has to say something: an empty one passes every point.
 fn conditions(filter: ragstone_index::filter::Filter) -> AppResult<ragstone_index::filter::Filter> {
     if filter == ragstone_index::filter::Filter::default() {
-        return Err(Error::invalid("filter", "is empty and would delete every point; delete the collection instead"));
+        return Err(Error::invalid(
+            "filter",
+            "is empty and would delete every point; delete the collection instead",
+        ));
     }
     Ok(filter)
 }
 
 fn row_error(rejected: RejectedRow) -> v1::RowError {
-    v1::RowError { row: rejected.row as u64, id: rejected.id, field: rejected.field, message: rejected.message }
+    v1::RowError {
+        row: rejected.row as u64,
+        id: rejected.id,
+        field: rejected.field,
+        message: rejected.message,
+    }
 }
 
 /// What came of an Arrow upload so far.
@@ -159,7 +170,8 @@ impl Upload {
         self.messages += 1;
         for batch in batches {
             let rows = batch.num_rows();
-            let Upserted { seq_no, upserted, rejected } = app.upsert_batch(&self.collection, batch, self.rows).await?;
+            let Upserted { seq_no, upserted, rejected } =
+                app.upsert_batch(&self.collection, batch, self.rows).await?;
             self.rows += rows;
             self.reply.seq_no = seq_no;
             self.reply.upserted += upserted;

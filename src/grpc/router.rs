@@ -118,7 +118,8 @@ impl Router {
             let mut response = answer(handler, request, limit).await;
             drop(permit);
             response.headers_mut().insert(REQUEST_ID, id);
-            let code = Status::from_header_map(response.headers()).map_or(tonic::Code::Ok, |status| status.code());
+            let code =
+                Status::from_header_map(response.headers()).map_or(tonic::Code::Ok, |status| status.code());
             tracing::debug!(?code, elapsed_us = started.elapsed().as_micros() as u64, "answered");
             response
         }
@@ -129,7 +130,8 @@ impl Router {
     /// The client's id, when it is short and readable, else a new one.
     fn request_id(&self, headers: &HeaderMap) -> HeaderValue {
         let readable = |value: &&HeaderValue| {
-            (1..=MAX_REQUEST_ID_BYTES).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
+            (1..=MAX_REQUEST_ID_BYTES).contains(&value.len())
+                && value.as_bytes().iter().all(u8::is_ascii_graphic)
         };
         headers.get(REQUEST_ID).filter(readable).cloned().unwrap_or_else(|| {
             let id = format!("{:012x}", self.ids.fetch_add(1, Ordering::Relaxed));

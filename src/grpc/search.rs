@@ -16,7 +16,10 @@ pub(super) struct Search(pub(super) Arc<App>);
 
 #[tonic::async_trait]
 impl SearchService for Search {
-    async fn search(&self, request: Request<v1::SearchRequest>) -> Result<Response<v1::SearchResponse>, Status> {
+    async fn search(
+        &self,
+        request: Request<v1::SearchRequest>,
+    ) -> Result<Response<v1::SearchResponse>, Status> {
         let patience = patience(&request);
         let answer = async { self.0.search(search::query(request.into_inner())?, patience).await };
         reply(answer.await.map(search::reply))
@@ -36,8 +39,13 @@ impl SearchService for Search {
 fn queries(batch: v1::SearchBatchRequest) -> AppResult<Vec<crate::app::search::Query>> {
     let count = batch.searches.len();
     if !(1..=MAX_SEARCHES).contains(&count) {
-        return Err(Error::invalid("searches", format!("{count} searches are not between 1 and {MAX_SEARCHES}")));
+        return Err(Error::invalid(
+            "searches",
+            format!("{count} searches are not between 1 and {MAX_SEARCHES}"),
+        ));
     }
     let queries = batch.searches.into_iter().enumerate();
-    queries.map(|(i, one)| search::query(one).map_err(|error| error.within(&format!("searches[{i}].")))).collect()
+    queries
+        .map(|(i, one)| search::query(one).map_err(|error| error.within(&format!("searches[{i}]."))))
+        .collect()
 }

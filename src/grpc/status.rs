@@ -77,7 +77,12 @@ fn code(error: &Error) -> (Code, &'static str) {
 
 /// The status of a call to a service or method that there isn't.
 pub fn unimplemented(path: &str) -> Status {
-    build(Code::Unimplemented, "NO_SUCH_METHOD", &format!("no method {path}; reflection lists those there are"), &[])
+    build(
+        Code::Unimplemented,
+        "NO_SUCH_METHOD",
+        &format!("no method {path}; reflection lists those there are"),
+        &[],
+    )
 }
 
 /// The status for a request that the transport refused before a handler saw it. tonic blames the server for bytes that
@@ -91,7 +96,12 @@ pub fn refused(status: Status) -> Status {
         Code::OutOfRange => build(Code::ResourceExhausted, "MESSAGE_TOO_LARGE", status.message(), &[]),
         Code::Internal => {
             let (field, message) = undecodable(status.message());
-            build(Code::InvalidArgument, "UNDECODABLE", &format!("{field}: {message}"), &[Violation { field, message }])
+            build(
+                Code::InvalidArgument,
+                "UNDECODABLE",
+                &format!("{field}: {message}"),
+                &[Violation { field, message }],
+            )
         }
         _ => status,
     }
@@ -104,11 +114,15 @@ fn undecodable(message: &str) -> (String, String) {
     };
     let parts: Vec<&str> = path_and_cause.split(": ").collect();
     let is_field = |part: &&&str| part.split_once('.').is_some_and(|(_, field)| !field.contains(' '));
-    let fields: Vec<&str> =
-        parts.iter().take_while(is_field).filter_map(|part| part.split_once('.').map(|(_, field)| field)).collect();
+    let fields: Vec<&str> = parts
+        .iter()
+        .take_while(is_field)
+        .filter_map(|part| part.split_once('.').map(|(_, field)| field))
+        .collect();
     let cause = parts.get(fields.len()..).unwrap_or_default().join(": ");
     // A nested filter is named again at each level: the first levels say enough.
-    let field = if fields.is_empty() { "request".into() } else { fields.get(..4).unwrap_or(&fields).join(".") };
+    let field =
+        if fields.is_empty() { "request".into() } else { fields.get(..4).unwrap_or(&fields).join(".") };
     (field, cause)
 }
 
@@ -145,8 +159,10 @@ mod tests {
         assert_eq!(status.code(), Code::InvalidArgument);
         assert_eq!(status.message(), "points[3].id: is empty");
         let details = status.get_error_details();
-        let fields: Vec<_> =
-            details.bad_request().map(|b| b.field_violations.iter().map(|v| v.field.clone()).collect()).unwrap_or_default();
+        let fields: Vec<_> = details
+            .bad_request()
+            .map(|b| b.field_violations.iter().map(|v| v.field.clone()).collect())
+            .unwrap_or_default();
         assert_eq!(fields, ["points[3].id"]);
         assert_eq!(details.error_info().map(|i| i.domain.as_str()), Some(DOMAIN));
     }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use ragstone_proto::v1 as api;
 use rand::Rng;
 use rand::rngs::StdRng;
-use ragstone_proto::v1 as api;
 
 use crate::COLLECTION;
 use crate::load::{Load, document_id, point_id, token, vector};
@@ -40,7 +40,10 @@ fn settle_points(load: &Load, all: &[api::Point], round: u64) -> Vec<(u32, u64)>
     for (id, possible) in &mut expected.points {
         let name = point_id(*id);
         let version = all.iter().find(|point| point.id == name).map(version_of);
-        assert!(possible.contains(&version), "round {round}: {name} is {version:?}, expected one of {possible:?}");
+        assert!(
+            possible.contains(&version),
+            "round {round}: {name} is {version:?}, expected one of {possible:?}"
+        );
         *possible = vec![version];
         found.extend(version.map(|version| (*id, version)));
     }
@@ -48,7 +51,12 @@ fn settle_points(load: &Load, all: &[api::Point], round: u64) -> Vec<(u32, u64)>
 }
 
 /// Documents: all chunks of one version, as many as its record says, or none and no record.
-async fn settle_documents(server: &Server, load: &Load, all: &[api::Point], round: u64) -> Vec<(u32, u64, usize)> {
+async fn settle_documents(
+    server: &Server,
+    load: &Load,
+    all: &[api::Point],
+    round: u64,
+) -> Vec<(u32, u64, usize)> {
     let mut client = api::ingest_service_client::IngestServiceClient::new(server.channel.clone());
     let ids: Vec<u32> = load.expected.lock().unwrap().documents.keys().copied().collect();
     let mut found = Vec::new();
@@ -61,10 +69,17 @@ async fn settle_documents(server: &Server, load: &Load, all: &[api::Point], roun
         let request = api::GetDocumentRequest { collection: COLLECTION.into(), document_id: name.clone() };
         let record = client.get_document(request).await.ok().and_then(|reply| reply.into_inner().document);
         let recorded = record.map_or(0, |document| document.chunks as usize);
-        assert_eq!(recorded, chunks.len(), "round {round}: {name} has another number of chunks than its record");
+        assert_eq!(
+            recorded,
+            chunks.len(),
+            "round {round}: {name} has another number of chunks than its record"
+        );
         let mut expected = load.expected.lock().unwrap();
         let possible = expected.documents.get_mut(&id).unwrap();
-        assert!(possible.contains(&version), "round {round}: {name} is {version:?}, expected one of {possible:?}");
+        assert!(
+            possible.contains(&version),
+            "round {round}: {name} is {version:?}, expected one of {possible:?}"
+        );
         *possible = vec![version];
         found.extend(version.map(|version| (id, version, chunks.len())));
     }
@@ -88,7 +103,10 @@ async fn find_point(server: &Server, id: u32, version: u64, round: u64) {
 
 async fn find_document(server: &Server, id: u32, version: u64, chunks: usize, round: u64) {
     let hits = by_word(server, token("document", id, version)).await;
-    assert!(hits.iter().all(|hit| hit.origin.as_ref().unwrap().document_id == document_id(id)), "round {round}");
+    assert!(
+        hits.iter().all(|hit| hit.origin.as_ref().unwrap().document_id == document_id(id)),
+        "round {round}"
+    );
     assert_eq!(hits.len(), chunks, "round {round}: d{id} is not found whole by its word");
 }
 

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::ops::AddAssign;
 use std::sync::{Arc, Mutex};
 
+use ragstone_proto::v1 as api;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use ragstone_proto::v1 as api;
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 
@@ -119,9 +119,13 @@ impl Load {
             } else {
                 let version = self.next_version();
                 let points = ids.iter().map(|id| point(*id, version)).collect();
-                let request = api::UpsertPointsRequest { collection: COLLECTION.into(), points, atomic: true };
+                let request =
+                    api::UpsertPointsRequest { collection: COLLECTION.into(), points, atomic: true };
                 totals.points += ids.len() as u64;
-                self.write(false, &ids, Some(version), async { client.upsert_points(request).await.map(drop) }).await
+                self.write(false, &ids, Some(version), async {
+                    client.upsert_points(request).await.map(drop)
+                })
+                .await
             };
             if !done {
                 return totals;
@@ -139,7 +143,8 @@ impl Load {
                 let document_ids = vec![document_id(id)];
                 let request = api::DeleteDocumentsRequest { collection: COLLECTION.into(), document_ids };
                 totals.deletes += 1;
-                self.write(true, &[id], None, async { client.delete_documents(request).await.map(drop) }).await
+                self.write(true, &[id], None, async { client.delete_documents(request).await.map(drop) })
+                    .await
             } else {
                 let version = self.next_version();
                 let request = api::IngestDocumentRequest {
@@ -214,6 +219,9 @@ fn point(id: u32, version: u64) -> api::Point {
 /// One to five sections, each long enough to be a chunk of its own, each with the word of the version.
 fn document_text(id: u32, version: u64) -> String {
     let word = token("document", id, version);
-    let filler = "The quick brown fox jumps over the lazy dog while the river runs slowly to the sea. ".repeat(11);
-    (0..=version % 5).map(|section| format!("# Section {section}\n\n{word} begins here. {filler}\n\n")).collect()
+    let filler =
+        "The quick brown fox jumps over the lazy dog while the river runs slowly to the sea. ".repeat(11);
+    (0..=version % 5)
+        .map(|section| format!("# Section {section}\n\n{word} begins here. {filler}\n\n"))
+        .collect()
 }

@@ -53,7 +53,14 @@ async fn acknowledged_writes_survive_sigkill() {
     let server = Server::start(data.path()).await;
     check(&server, &load, &mut rng, rounds).await;
     recovery.sort();
-    println!("{totals:?}; start-up median {:?}, longest {:?}", recovery[recovery.len() / 2], recovery.last().unwrap());
-    assert!(totals.points > 0 && totals.documents > 0 && totals.deletes > 0, "the load did nothing: {totals:?}");
+    println!(
+        "{totals:?}; start-up median {:?}, longest {:?}",
+        recovery[recovery.len() / 2],
+        recovery.last().unwrap()
+    );
+    assert!(
+        totals.points > 0 && totals.documents > 0 && totals.deletes > 0,
+        "the load did nothing: {totals:?}"
+    );
     assert!(totals.seals > 0 && totals.compactions > 0, "nothing was sealed or compacted: {totals:?}");
 }

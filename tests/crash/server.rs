@@ -37,7 +37,8 @@ impl Server {
         };
         // Its messages are shown, and its pipe never fills.
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| println!("server: {line}")));
-        let endpoint = Channel::from_shared(format!("http://{address}")).unwrap().timeout(Duration::from_secs(30));
+        let endpoint =
+            Channel::from_shared(format!("http://{address}")).unwrap().timeout(Duration::from_secs(30));
         let channel = endpoint.connect().await.unwrap();
         Self { child, channel }
     }

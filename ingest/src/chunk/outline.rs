@@ -251,7 +251,8 @@ mod tests {
     fn pages_that_lie_are_mended() {
         let text = "äöü page text".to_string();
         let page = |number, span| Page { number, span };
-        let pages = vec![page(1, 1..3), page(2, 2..900), page(3, 4..2), page(4, 900..901)];
+        let pages =
+            vec![page(1, 1..3), page(2, 2..900), page(3, Range { start: 4, end: 2 }), page(4, 900..901)];
         let outline = Outline::of(&ExtractedDocument { text, pages, ..Default::default() });
         let spans: Vec<_> = outline.regions.iter().map(|r| (r.page, r.span.clone())).collect();
         assert_eq!(spans, [(Some(1), 0..2), (Some(2), 2..16)]);

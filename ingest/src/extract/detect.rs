@@ -73,6 +73,11 @@ impl Format {
         }
     }
 
+    /// Read by parsers that a crafted file may bring down together with their process.
+    pub(super) fn is_risky(self) -> bool {
+        matches!(self, Self::Pdf | Self::Office(_))
+    }
+
     /// Read by code of linear time and shallow recursion: no thread of its own needed.
     pub(super) fn is_plain(self) -> bool {
         !matches!(self, Self::Html | Self::Pdf | Self::Office(_))

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::detect::Format;
+use super::isolate::Isolation;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Most bytes of HTML or XML: their trees take about twenty times the source.
@@ -23,6 +24,9 @@ pub struct ExtractLimits {
     pub max_pages: usize,
     /// Longest time for one document. A parser that is stuck beyond it is left behind.
     pub timeout: Duration,
+    /// Runs the parsers of PDF and Office files in processes of their own. `None`: on threads, where a document that
+    /// overflows the stack or the memory ends the program.
+    pub isolation: Option<Isolation>,
 }
 
 impl Default for ExtractLimits {
@@ -33,6 +37,7 @@ impl Default for ExtractLimits {
             max_text_bytes: 64 << 20,
             max_pages: 10_000,
             timeout: Duration::from_secs(60),
+            isolation: None,
         }
     }
 }

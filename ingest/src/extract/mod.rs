@@ -1,13 +1,14 @@
 //! Files to text with structure. Synchronous and heavy: callers run it off the async threads.
 //!
 //! It doesn't know where a document comes from, how it will be chunked, or that there is a store. Nothing that a file
-//! contains may panic or hang the caller: parsers that we didn't write run under [`guard`], behind checks of size.
+//! contains may panic or hang the caller: parsers that we didn't write run under a guard, behind checks of size.
 
 mod archive;
 mod decode;
 mod detect;
 mod guard;
 mod html;
+mod isolate;
 mod limits;
 mod markup;
 mod normalise;
@@ -18,6 +19,7 @@ mod tests;
 
 use bytes::Bytes;
 
+pub use isolate::{Isolation, serve};
 pub use limits::ExtractLimits;
 
 use crate::document::{ExtractedDocument, Markup, RawDocument};
@@ -41,6 +43,9 @@ pub fn extract(raw: &RawDocument, limits: &ExtractLimits) -> Result<ExtractedDoc
     }
     let format = detect::detect(&raw.data, &raw.file_name, &raw.media_type)?;
     limits.check_format_source(format, raw.data.len())?;
+    if let Some(isolation) = limits.isolation.as_ref().filter(|_| format.is_risky()) {
+        return isolate::run(isolation, raw, limits);
+    }
     let document = if format.is_plain() {
         guard::caught(format.name(), || read(format, &raw.data, limits, Deadline::after(limits.timeout)))
     } else {

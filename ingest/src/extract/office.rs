@@ -9,6 +9,7 @@ use undoc::{Document, FormatType};
 use super::archive::{self, ZipKind};
 use super::detect::Container;
 use super::limits::{Deadline, ExtractLimits};
+use super::markup::first_heading;
 use super::normalise::TextBuilder;
 use crate::document::{ExtractedDocument, Markup};
 use crate::error::{Error, Result};
@@ -45,8 +46,9 @@ pub(super) fn read(
         }
         _ => {
             limits.check_pages(document.sections.len())?;
-            for (index, section) in document.sections.iter().enumerate() {
+            for (index, section) in document.sections.iter_mut().enumerate() {
                 deadline.check()?;
+                section.name = section.name.take().filter(|name| !is_made_up(name));
                 // The first section of a call is rendered without the rule that parts it from its neighbour.
                 let page = render_section_to_string(section, 0, format, &options, &HashMap::new());
                 text.push_page(index + 1, &page)?;
@@ -54,7 +56,13 @@ pub(super) fn read(
         }
     }
     let (text, pages) = text.finish();
-    let title = title(&document);
+    let title = match format {
+        FormatType::Xlsx | FormatType::Xls => title(&document),
+        _ => Some(title(&document))
+            .filter(|title| !title.is_empty())
+            .or_else(|| first_heading(&text))
+            .unwrap_or_default(),
+    };
     Ok(ExtractedDocument {
         media_type: media_type(format).into(),
         title,
@@ -86,6 +94,12 @@ fn title(document: &Document) -> String {
         }
         _ => declared.to_string(),
     }
+}
+
+/// `Slide 3`: a name that only counts, and that the page number says already.
+fn is_made_up(name: &str) -> bool {
+    let count = name.trim().strip_prefix("Slide ").unwrap_or_default();
+    !count.is_empty() && count.bytes().all(|digit| digit.is_ascii_digit())
 }
 
 fn media_type(format: FormatType) -> &'static str {

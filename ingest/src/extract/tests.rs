@@ -25,7 +25,7 @@ fn refused(file_name: &str, data: impl Into<Bytes>, kind: ErrorKind, reason: &st
 }
 
 /// A PDF with a line of text on each page.
-fn pdf(title: &str, pages: &[&str]) -> Vec<u8> {
+pub(super) fn pdf(title: &str, pages: &[&str]) -> Vec<u8> {
     let kids: Vec<String> = (0..pages.len()).map(|page| format!("{} 0 R", 4 + 2 * page)).collect();
     let mut objects = vec![
         format!("<</Type/Catalog/Pages 2 0 R/Note({title})>>"),
@@ -45,16 +45,32 @@ fn pdf(title: &str, pages: &[&str]) -> Vec<u8> {
     let mut offsets = Vec::new();
     for (index, object) in objects.iter().enumerate() {
         offsets.push(file.len());
-        write!(file, "{} 0 obj{object}endobj\n", index + 1).unwrap();
+        writeln!(file, "{} 0 obj{object}endobj", index + 1).unwrap();
     }
     let xref = file.len();
     write!(file, "xref\n0 {}\n0000000000 65535 f \n", objects.len() + 1).unwrap();
     for offset in offsets {
-        write!(file, "{offset:010} 00000 n \n").unwrap();
+        writeln!(file, "{offset:010} 00000 n ").unwrap();
     }
     let (size, info) = (objects.len() + 1, objects.len());
     write!(file, "trailer<</Size {size}/Root 1 0 R/Info {info} 0 R>>\nstartxref\n{xref}\n%%EOF").unwrap();
     file
+}
+
+/// A PDF whose page tree is packed in an object stream with this content.
+pub(super) fn pdf_with_compressed_content(content: &[u8]) -> Vec<u8> {
+    let content = [b"2 0 ".as_slice(), content].concat();
+    // A ZIP member is a raw deflate stream; Flate of PDF wants the two bytes of zlib before it, and is lenient at its end.
+    let packed = archive(&[("a", &content)]);
+    let start = 30 + 1;
+    let directory = packed.windows(4).rposition(|window| window == b"PK\x01\x02").unwrap();
+    let stream = [b"\x78\x9c", &packed[start..directory]].concat();
+    let head = format!(
+        "%PDF-1.5\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n3 0 obj<</Type/ObjStm/N 1/First 4/Filter/FlateDecode/Length \
+         {}>>stream\n",
+        stream.len()
+    );
+    [head.as_bytes(), &stream, b"\nendstream endobj\ntrailer<</Root 1 0 R/Size 4>>\n%%EOF"].concat()
 }
 
 fn archive(members: &[(&str, &[u8])]) -> Vec<u8> {

@@ -23,11 +23,17 @@ pub fn raw(request: v1::IngestDocumentRequest) -> Result<RawDocument> {
     ];
     for (field, value) in names {
         if value.len() > MAX_NAME_BYTES {
-            return Err(Error::invalid(field, format!("{} bytes are more than {MAX_NAME_BYTES}", value.len())));
+            return Err(Error::invalid(
+                field,
+                format!("{} bytes are more than {MAX_NAME_BYTES}", value.len()),
+            ));
         }
     }
     if request.document_id.is_empty() && request.uri.is_empty() && request.file_name.is_empty() {
-        return Err(Error::invalid("document_id", "is empty, and there is no uri or file_name to make it from"));
+        return Err(Error::invalid(
+            "document_id",
+            "is empty, and there is no uri or file_name to make it from",
+        ));
     }
     let (data, is_text) = match request.content {
         Some(Content::Data(data)) => (data, false),
@@ -85,7 +91,9 @@ pub fn failed(document_id: String, error: &Error, tag: u64) -> v1::IngestDocumen
 pub fn document(record: DocumentRecord) -> v1::Document {
     let (state, error) = match record.state {
         DocumentState::Indexed => (v1::DocumentState::Indexed, String::new()),
-        DocumentState::Failed { reason } | DocumentState::Skipped { reason } => (v1::DocumentState::Failed, reason),
+        DocumentState::Failed { reason } | DocumentState::Skipped { reason } => {
+            (v1::DocumentState::Failed, reason)
+        }
     };
     v1::Document {
         id: record.id,

@@ -32,7 +32,13 @@ impl Converter {
         })
     }
 
-    fn conditions(&mut self, list: Vec<v1::Condition>, at: &str, name: &str, depth: usize) -> Result<Vec<Condition>> {
+    fn conditions(
+        &mut self,
+        list: Vec<v1::Condition>,
+        at: &str,
+        name: &str,
+        depth: usize,
+    ) -> Result<Vec<Condition>> {
         self.conditions += list.len();
         if self.conditions > MAX_FILTER_CONDITIONS {
             return Err(Error::invalid(
@@ -59,7 +65,9 @@ impl Converter {
                 if field.field.is_empty() {
                     return Err(Error::invalid(format!("{at}.field"), "is empty"));
                 }
-                let test = field.test.ok_or_else(|| Error::invalid(&at, "has no test: give equals, any_of, range, …"))?;
+                let test = field
+                    .test
+                    .ok_or_else(|| Error::invalid(&at, "has no test: give equals, any_of, range, …"))?;
                 Ok(Condition::Field { field: field.field, test: field_test(test, &at)? })
             }
         }
@@ -83,7 +91,8 @@ fn field_test(test: Test, at: &str) -> Result<FieldTest> {
 }
 
 fn bounds(range: v1::Range, at: &str) -> Result<Range> {
-    let bound = |value: Option<v1::Value>, name: &str| value.map(|v| scalar(v, &format!("{at}.{name}"))).transpose();
+    let bound =
+        |value: Option<v1::Value>, name: &str| value.map(|v| scalar(v, &format!("{at}.{name}"))).transpose();
     let range = Range {
         gt: bound(range.gt, "gt")?,
         gte: bound(range.gte, "gte")?,
@@ -101,7 +110,9 @@ fn scalar(value: v1::Value, at: &str) -> Result<Scalar> {
         Some(ValueKind::BoolValue(value)) => Ok(Scalar::Bool(value)),
         Some(ValueKind::IntegerValue(value)) => Ok(Scalar::Integer(value)),
         Some(ValueKind::FloatValue(value)) if value.is_finite() => Ok(Scalar::Float(value)),
-        Some(ValueKind::FloatValue(value)) => Err(Error::invalid(at, format!("{value} is not a finite number"))),
+        Some(ValueKind::FloatValue(value)) => {
+            Err(Error::invalid(at, format!("{value} is not a finite number")))
+        }
         Some(ValueKind::StringValue(value)) => Ok(Scalar::String(value)),
         None | Some(ValueKind::NullValue(_)) => {
             Err(Error::invalid(at, "is null: use exists to ask whether there is a value"))
@@ -147,7 +158,10 @@ mod tests {
         let any = v1::ListValue { values: vec![integer(1), integer(2)] };
         let wire = v1::Filter {
             must: vec![
-                field("lang", Some(Test::Equals(v1::Value { kind: Some(ValueKind::StringValue("en".into())) }))),
+                field(
+                    "lang",
+                    Some(Test::Equals(v1::Value { kind: Some(ValueKind::StringValue("en".into())) })),
+                ),
                 field("year", Some(Test::Range(range))),
                 v1::Condition { kind: Some(Kind::HasId(v1::IdList { ids: vec!["a".into()] })) },
             ],
@@ -158,17 +172,17 @@ mod tests {
         let expect = Filter {
             must: vec![
                 plain("lang", FieldTest::Equals(Scalar::String("en".into()))),
-                plain("year", FieldTest::Range(Range { gte: Some(Scalar::Integer(2020)), ..Range::default() })),
+                plain(
+                    "year",
+                    FieldTest::Range(Range { gte: Some(Scalar::Integer(2020)), ..Range::default() }),
+                ),
                 Condition::HasId(vec!["a".into()]),
             ],
             should: vec![
                 plain("n", FieldTest::AnyOf(vec![Scalar::Integer(1), Scalar::Integer(2)])),
                 plain("t", FieldTest::MatchText("w".into())),
             ],
-            must_not: vec![
-                plain("p", FieldTest::Prefix("x".into())),
-                plain("e", FieldTest::Exists(true)),
-            ],
+            must_not: vec![plain("p", FieldTest::Prefix("x".into())), plain("e", FieldTest::Exists(true))],
         };
         assert_eq!(filter(wire, "filter").unwrap(), expect);
     }

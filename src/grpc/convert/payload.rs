@@ -21,7 +21,8 @@ fn object(payload: v1::Payload, at: &str, depth: usize) -> Result<Map<String, Va
         .fields
         .into_iter()
         .map(|(name, value)| {
-            let value = json(value, depth).map_err(|problem| Error::invalid(format!("{at}.{name}{}", problem.0), problem.1));
+            let value = json(value, depth)
+                .map_err(|problem| Error::invalid(format!("{at}.{name}{}", problem.0), problem.1));
             value.map(|value| (name, value))
         })
         .collect()
@@ -45,7 +46,8 @@ fn json(value: v1::Value, depth: usize) -> Result<Value, Problem> {
         Some(Kind::StringValue(value)) => Value::String(value),
         Some(Kind::ListValue(list)) => {
             let items = list.values.into_iter().enumerate();
-            let items = items.map(|(i, v)| json(v, depth + 1).map_err(|p| Problem(format!("[{i}]{}", p.0), p.1)));
+            let items =
+                items.map(|(i, v)| json(v, depth + 1).map_err(|p| Problem(format!("[{i}]{}", p.0), p.1)));
             Value::Array(items.collect::<Result<_, _>>()?)
         }
         Some(Kind::StructValue(payload)) => {

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use arrow::array::builder::{ListBuilder, StringBuilder};
-use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
+use arrow::array::{
+    ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, StringArray, UInt32Array, UInt64Array,
+};
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::{DataType, Field, Schema};
 use ragstone_index::batch;
@@ -21,7 +23,8 @@ pub fn rows(points: Vec<v1::Point>, schema: &CollectionSchema) -> Result<PointRo
         return Err(Error::invalid("points", "is empty: send at least one point"));
     }
     if points.len() > batch::MAX_BATCH_ROWS {
-        let message = format!("{} points are more than {} in one request", points.len(), batch::MAX_BATCH_ROWS);
+        let message =
+            format!("{} points are more than {} in one request", points.len(), batch::MAX_BATCH_ROWS);
         return Err(Error::invalid("points", message));
     }
     let mut prepared = Vec::with_capacity(points.len());
@@ -30,11 +33,8 @@ pub fn rows(points: Vec<v1::Point>, schema: &CollectionSchema) -> Result<PointRo
         let id = point.id.chars().take(batch::MAX_ID_BYTES).collect::<String>();
         match Row::prepare(point, row, schema) {
             Ok(ready) => prepared.push(ready),
-            Err(error) => rejected.extend(error.violations().into_iter().take(1).map(|violation| RejectedRow {
-                row,
-                id: id.clone(),
-                field: violation.field,
-                message: violation.message,
+            Err(error) => rejected.extend(error.violations().into_iter().take(1).map(|violation| {
+                RejectedRow { row, id: id.clone(), field: violation.field, message: violation.message }
             })),
         }
     }
@@ -119,10 +119,15 @@ fn assemble(rows: &[Row], schema: &CollectionSchema) -> Result<RecordBatch> {
     ];
     for (name, value) in texts {
         // The wire has no absent string: an empty one is none.
-        let column: StringArray = rows.iter().map(|row| Some(value(row)).filter(|text| !text.is_empty())).collect();
+        let column: StringArray =
+            rows.iter().map(|row| Some(value(row)).filter(|text| !text.is_empty())).collect();
         add(name, Arc::new(column), true);
     }
-    add(batch::PAYLOAD, Arc::new(rows.iter().map(|row| row.payload.as_deref()).collect::<StringArray>()), true);
+    add(
+        batch::PAYLOAD,
+        Arc::new(rows.iter().map(|row| row.payload.as_deref()).collect::<StringArray>()),
+        true,
+    );
     let numbers: [(&str, fn(&Row) -> Option<u32>); 2] =
         [(batch::PAGE, |row| row.origin.page), (batch::CHUNK_INDEX, |row| row.origin.chunk_index)];
     for (name, value) in numbers {
@@ -182,7 +187,9 @@ pub fn vector_column(vectors: &[Option<&[f32]>], dimension: u32) -> Result<Fixed
         }
     }
     let item = Arc::new(Field::new("item", DataType::Float32, true));
-    let nulls = NullBuffer::new(BooleanBuffer::collect_bool(vectors.len(), |i| vectors.get(i).is_some_and(Option::is_some)));
+    let nulls = NullBuffer::new(BooleanBuffer::collect_bool(vectors.len(), |i| {
+        vectors.get(i).is_some_and(Option::is_some)
+    }));
     FixedSizeListArray::try_new(item, dimension as i32, Arc::new(Float32Array::from(values)), Some(nulls))
         .map_err(|error| ragstone_index::Error::Internal(format!("column of vectors: {error}")).into())
 }
@@ -227,9 +234,10 @@ mod tests {
         assert!(rows.batch.column_by_name("vector:image").is_none());
         let vectors = rows.batch.column_by_name("vector:text").unwrap();
         assert!(vectors.is_valid(0) && vectors.is_null(1));
-        assert_eq!(vectors.as_fixed_size_list().value(0).as_primitive::<arrow::datatypes::Float32Type>().values(), &[
-            1.0, 2.0
-        ]);
+        assert_eq!(
+            vectors.as_fixed_size_list().value(0).as_primitive::<arrow::datatypes::Float32Type>().values(),
+            &[1.0, 2.0]
+        );
         let text = rows.batch.column_by_name("text").unwrap();
         assert!(text.is_valid(0) && text.is_null(1));
         assert!(rows.batch.column_by_name("heading_path").unwrap().is_null(1));

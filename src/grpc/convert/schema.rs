@@ -105,7 +105,11 @@ pub fn stats(name: String, stats: CollectionStats) -> v1::CollectionStats {
         rows: segment.rows,
         deleted_rows: segment.deleted_rows,
         bytes: segment.bytes,
-        vector_index: segment.vector_index.into_iter().map(|(space, kind)| (space, kind.to_owned())).collect(),
+        vector_index: segment
+            .vector_index
+            .into_iter()
+            .map(|(space, kind)| (space, kind.to_owned()))
+            .collect(),
     };
     v1::CollectionStats {
         name,

@@ -29,12 +29,18 @@ pub fn query(request: v1::SearchRequest) -> Result<Query> {
         return Err(Error::invalid("limit", format!("{limit} is not between 1 and {MAX_LIMIT}")));
     }
     if limit + offset > MAX_LIMIT {
-        return Err(Error::invalid("offset", format!("offset + limit is {}, over {MAX_LIMIT}", limit + offset)));
+        return Err(Error::invalid(
+            "offset",
+            format!("offset + limit is {}, over {MAX_LIMIT}", limit + offset),
+        ));
     }
     if request.score_threshold.is_some_and(|score| !score.is_finite()) {
         return Err(Error::invalid("score_threshold", "is not a finite number"));
     }
-    let vector = request.vector.map(|v| vector::components(&v).map_err(|e| Error::invalid("vector", e))).transpose()?;
+    let vector = request
+        .vector
+        .map(|v| vector::components(&v).map_err(|e| Error::invalid("vector", e)))
+        .transpose()?;
     let v1::SearchParams { hnsw_ef, exact, candidates } = request.params.unwrap_or_default();
     let text = request.with_text.unwrap_or(true);
     Ok(Query {
@@ -79,9 +85,9 @@ fn fusion(fusion: Option<v1::Fusion>) -> Result<Fusion> {
     };
     match fusion.and_then(|fusion| fusion.method) {
         None => Ok(Fusion::default()),
-        Some(Method::MinMax(min_max)) => {
-            Ok(Fusion::MinMax { vector_weight: share(min_max.vector_weight, "fusion.min_max.vector_weight")? })
-        }
+        Some(Method::MinMax(min_max)) => Ok(Fusion::MinMax {
+            vector_weight: share(min_max.vector_weight, "fusion.min_max.vector_weight")?,
+        }),
         Some(Method::Rrf(rrf)) => {
             let k = rrf.k.unwrap_or(DEFAULT_RRF_K);
             if !(k.is_finite() && k > 0.0) {
@@ -119,7 +125,12 @@ fn hit(hit: Hit, highlights: bool) -> v1::Hit {
         text: hit.point.text,
         payload: hit.point.payload.map(payload::from_json),
         origin: Some(select::origin(hit.point.origin)),
-        vectors: hit.point.vectors.into_iter().map(|(space, values)| (space, vector::packed(&values))).collect(),
+        vectors: hit
+            .point
+            .vectors
+            .into_iter()
+            .map(|(space, values)| (space, vector::packed(&values)))
+            .collect(),
         highlight,
         legs: hit.legs.into_iter().map(leg).collect(),
     }
@@ -172,7 +183,10 @@ mod tests {
             assert!(message.starts_with(&format!("{field}: ")), "{message}");
         };
         let params = |params: v1::SearchParams| v1::SearchRequest { params: Some(params), ..request() };
-        let fusion = |method: Method| v1::SearchRequest { fusion: Some(v1::Fusion { method: Some(method) }), ..request() };
+        let fusion = |method: Method| v1::SearchRequest {
+            fusion: Some(v1::Fusion { method: Some(method) }),
+            ..request()
+        };
         check(v1::SearchRequest { limit: Some(0), ..request() }, "limit");
         check(v1::SearchRequest { limit: Some(10_001), ..request() }, "limit");
         check(v1::SearchRequest { offset: u32::MAX, ..request() }, "offset");
@@ -180,8 +194,14 @@ mod tests {
         check(v1::SearchRequest { score_threshold: Some(f32::NAN), ..request() }, "score_threshold");
         check(v1::SearchRequest { vector: Some(v1::Vector::default()), ..request() }, "vector");
         check(params(v1::SearchParams { hnsw_ef: Some(0), ..Default::default() }), "params.hnsw_ef");
-        check(params(v1::SearchParams { candidates: Some(10_001), ..Default::default() }), "params.candidates");
-        check(fusion(Method::MinMax(v1::MinMaxFusion { vector_weight: Some(1.5) })), "fusion.min_max.vector_weight");
+        check(
+            params(v1::SearchParams { candidates: Some(10_001), ..Default::default() }),
+            "params.candidates",
+        );
+        check(
+            fusion(Method::MinMax(v1::MinMaxFusion { vector_weight: Some(1.5) })),
+            "fusion.min_max.vector_weight",
+        );
         check(fusion(Method::Rrf(v1::RrfFusion { k: Some(f32::NAN), vector_weight: None })), "fusion.rrf.k");
     }
 }

@@ -16,7 +16,9 @@ pub fn payload_select(selector: Option<v1::PayloadSelector>) -> Result<PayloadSe
         (_, true, true) => Ok(PayloadSelect::All),
         (_, false, true) => Ok(PayloadSelect::Include(include)),
         (_, true, false) => Ok(PayloadSelect::Exclude(exclude)),
-        (_, false, false) => Err(Error::invalid("with_payload", "gives both include and exclude: give one of them")),
+        (_, false, false) => {
+            Err(Error::invalid("with_payload", "gives both include and exclude: give one of them"))
+        }
     }
 }
 

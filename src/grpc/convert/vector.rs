@@ -22,7 +22,9 @@ pub fn components(vector: &v1::Vector) -> Result<Vec<f32>, String> {
         return Err(format!("has {} components; at most {MAX_DIMENSION} are possible", values.len()));
     }
     match values.iter().position(|value| !value.is_finite()) {
-        Some(i) => Err(format!("component {i} is {}, which is not a finite number", values.get(i).unwrap_or(&0.0))),
+        Some(i) => {
+            Err(format!("component {i} is {}, which is not a finite number", values.get(i).unwrap_or(&0.0)))
+        }
         None => Ok(values),
     }
 }
