@@ -8,6 +8,7 @@ mod collection;
 mod connection;
 mod delete;
 mod eval;
+mod extract_worker;
 mod failure;
 mod filter_language;
 mod get;
@@ -55,6 +56,9 @@ enum Command {
 
 /// Runs the command that the process was called with. Exit codes: 0 done, 1 failed, 2 called wrongly.
 pub fn run() -> ExitCode {
+    if let Some(done) = extract_worker::run_if_asked() {
+        return done;
+    }
     let command = Arguments::command().color(if output::colour_is_unwanted() {
         ColorChoice::Never
     } else {

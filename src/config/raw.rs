@@ -234,7 +234,7 @@ impl RawExtract {
             max_pages: self.max_pages,
             timeout: self.timeout.0,
             // Whoever starts the server says whether it can start itself again.
-            ..ExtractLimits::default()
+            isolation: None,
         }
     }
 }
