@@ -82,7 +82,7 @@ impl Connection {
             log_level: Some("warn".to_owned()),
             ..Overrides::default()
         };
-        let config = Config::load(None, overrides)?;
+        let config = super::with_isolated_parsers(Config::load(None, overrides)?)?;
         telemetry::init(&config.log).map_err(Failure::failed)?;
         let server = Server::start(config).await.map_err(|error| {
             let hint = match error {

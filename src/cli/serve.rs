@@ -41,7 +41,7 @@ pub(super) async fn run(args: Args) -> Outcome {
         log_format: args.log_format,
         watch: args.watch,
     };
-    let config = Config::load(args.config.as_deref(), overrides)?;
+    let config = super::with_isolated_parsers(Config::load(args.config.as_deref(), overrides)?)?;
     telemetry::init(&config.log).map_err(Failure::failed)?;
     let interrupted = interrupt::listen();
     let mut server = Server::start(config).await?;
