@@ -12,6 +12,7 @@ use ragstone_proto::v1::{CollectionInfo, CreateCollectionRequest, GetCollectionR
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 
+use super::extract_worker;
 use super::failure::{Failure, Outcome, describe};
 use crate::app::error::Error as AppError;
 use crate::config::{Config, Overrides};
@@ -82,8 +83,9 @@ impl Connection {
             log_level: Some("warn".to_owned()),
             ..Overrides::default()
         };
-        let config = super::with_isolated_parsers(Config::load(None, overrides)?)?;
+        let mut config = Config::load(None, overrides)?;
         telemetry::init(&config.log).map_err(Failure::failed)?;
+        extract_worker::isolate(&mut config);
         let server = Server::start(config).await.map_err(|error| {
             let hint = match error {
                 ServerError::App(AppError::Engine(ragstone_index::Error::FailedPrecondition(_))) => {

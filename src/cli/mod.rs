@@ -2,12 +2,13 @@
 //!
 //! Even a command that runs without a server (`--data-dir`) starts one in its own process and talks to it over
 //! gRPC, so there is one way to do each thing. stdout carries data, stderr talk. Nothing here knows the engine or the
-//! pipeline, but for one hidden command in which the pipeline calls itself.
+//! pipeline.
 
 mod collection;
 mod connection;
 mod delete;
 mod eval;
+mod extract_worker;
 mod failure;
 mod filter_language;
 mod get;
@@ -30,12 +31,6 @@ use std::process::ExitCode;
 use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use failure::{Failure, Outcome};
-use ragstone_ingest::extract::Isolation;
-
-use crate::config::Config;
-
-/// The command that reads one document from standard input, for a server that keeps parsers out of its own process.
-const EXTRACT_WORKER: &str = "extract-worker";
 
 /// Vector store and RAG ingestion service: durable, hybrid, offline, in one binary
 #[derive(Debug, Parser)]
@@ -57,13 +52,13 @@ enum Command {
     Delete(delete::Args),
     Stats(stats::Args),
     Eval(eval::Args),
-    /// Reads one document for a server: a parser that crashes takes only this process down
-    #[command(name = EXTRACT_WORKER, hide = true)]
-    ExtractWorker,
 }
 
 /// Runs the command that the process was called with. Exit codes: 0 done, 1 failed, 2 called wrongly.
 pub fn run() -> ExitCode {
+    if let Some(done) = extract_worker::run_if_asked() {
+        return done;
+    }
     let command = Arguments::command().color(if output::colour_is_unwanted() {
         ColorChoice::Never
     } else {
@@ -78,12 +73,6 @@ pub fn run() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(failure::USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    if matches!(command, Command::ExtractWorker) {
-        return match ragstone_ingest::extract::serve() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => Failure::from(error).report(),
-        };
-    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Failure::from(error).report(),
@@ -109,13 +98,5 @@ async fn dispatch(command: Command) -> Outcome {
         Command::Delete(args) => Box::pin(delete::run(args)).await,
         Command::Stats(args) => Box::pin(stats::run(args)).await,
         Command::Eval(args) => Box::pin(eval::run(args)).await,
-        // It needs no runtime and was run before there was one.
-        Command::ExtractWorker => Ok(()),
     }
-}
-
-/// Lets a server that this binary starts parse PDF and Office files in processes of this binary.
-fn with_isolated_parsers(mut config: Config) -> Outcome<Config> {
-    config.pipeline.extract.isolation = Some(Isolation::this_program([EXTRACT_WORKER])?);
-    Ok(config)
 }

@@ -28,9 +28,7 @@ fn reference() -> String {
     let mut command = super::Arguments::command();
     command.build();
     let mut text = HEAD.to_owned();
-    for subcommand in
-        command.get_subcommands().filter(|command| command.get_name() != "help" && !command.is_hide_set())
-    {
+    for subcommand in command.get_subcommands().filter(|command| command.get_name() != "help") {
         section(subcommand, &format!("ragstone {}", subcommand.get_name()), 2, &mut text);
     }
     text
@@ -40,10 +38,8 @@ fn section(command: &Command, name: &str, level: usize, text: &mut String) {
     text.push_str(&format!("\n{} {name}\n\n", "#".repeat(level)));
     let about = command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default();
     text.push_str(&format!("{about}\n"));
-    let subcommands: Vec<_> = command
-        .get_subcommands()
-        .filter(|command| command.get_name() != "help" && !command.is_hide_set())
-        .collect();
+    let subcommands: Vec<_> =
+        command.get_subcommands().filter(|command| command.get_name() != "help").collect();
     if subcommands.is_empty() {
         let usage = command.clone().render_usage().to_string();
         text.push_str(&format!("\n```text\n{}\n```\n\n", usage.trim_start_matches("Usage: ").trim()));

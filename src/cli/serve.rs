@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::failure::{Failure, Outcome};
-use super::interrupt;
+use super::{extract_worker, interrupt};
 use crate::config::{Config, LogFormat, Overrides, WatchConfig};
 use crate::server::Server;
 use crate::telemetry;
@@ -41,8 +41,9 @@ pub(super) async fn run(args: Args) -> Outcome {
         log_format: args.log_format,
         watch: args.watch,
     };
-    let config = super::with_isolated_parsers(Config::load(args.config.as_deref(), overrides)?)?;
+    let mut config = Config::load(args.config.as_deref(), overrides)?;
     telemetry::init(&config.log).map_err(Failure::failed)?;
+    extract_worker::isolate(&mut config);
     let interrupted = interrupt::listen();
     let mut server = Server::start(config).await?;
     eprintln!("ragstone {} listens on {}", env!("CARGO_PKG_VERSION"), server.addr);

@@ -229,6 +229,7 @@ impl RawExtract {
             max_text_bytes: self.max_text_bytes.0,
             max_pages: self.max_pages,
             timeout: self.timeout.0,
+            isolation: None,
         }
     }
 }

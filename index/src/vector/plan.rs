@@ -21,15 +21,15 @@ const TWO_HOP_FACTOR: f64 = 2.5;
 const TWO_HOP_SELECTIVITY: f64 = 0.02;
 /// Two hops need at least this part of the overall selectivity among the nearest: where the filter goes against the query,
 /// the nearest allowed nodes lie scattered at the rim of their region, badly linked among each other.
-const TWO_HOP_LOCAL_SHARE: f64 = 1.0 / 3.0;
+const TWO_HOP_LOCAL_SHARE: f64 = 1.0 / 5.0;
 /// The beam of a two-hop walk is wider: its graph is sparser.
 const TWO_HOP_EF: usize = 2;
 /// Where more pass, skipping costs little more than walking, and nothing needs to be probed.
 const PROBE_SELECTIVITY: f64 = 0.5;
 /// Allowed nodes that a probe should meet if the filter has nothing to do with the query.
-const PROBE_EXPECTED: f64 = 6.0;
+const PROBE_EXPECTED: f64 = 10.0;
 /// Beam of a probe.
-const PROBE_BEAM: (usize, usize) = (64, 256);
+const PROBE_BEAM: (usize, usize) = (64, 512);
 /// A walk that spends this many times the cost of a scan is given up for the scan.
 const BUDGET_FACTOR: f64 = 2.0;
 
@@ -231,8 +231,8 @@ mod tests {
         let plan = |rows, allowed| situation(rows, allowed, 10).plan();
         assert_eq!(plan(200_000, 200_000), Plan::Walk { ef: 64 });
         assert!(matches!(plan(200_000, 160_000), Plan::Filtered { ef: 64, two_hops: false, .. }));
-        assert_eq!(plan(200_000, 20_000), Plan::Probe { beam: 64 });
-        assert_eq!(plan(200_000, 5_000), Plan::Probe { beam: 240 });
+        assert_eq!(plan(200_000, 20_000), Plan::Probe { beam: 100 });
+        assert_eq!(plan(200_000, 5_000), Plan::Probe { beam: 400 });
         assert_eq!(plan(200_000, 500), Plan::Scan);
         assert_eq!(plan(200_000, 0), Plan::Scan);
     }
