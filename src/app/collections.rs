@@ -94,7 +94,7 @@ impl App {
                 Err(ragstone_index::Error::AlreadyExists { .. }) if if_not_exists => {
                     let collection = store.collection(&name)?;
                     if asked {
-                        check_same(&name, &*collection.schema()?, &schema)?;
+                        check_same(&name, &collection.schema(), &schema)?;
                     }
                     Ok((collection, false))
                 }
@@ -112,7 +112,7 @@ impl App {
     /// All collections, by name.
     pub async fn list_collections(&self) -> Result<Vec<CollectionView>> {
         let store = Arc::clone(&self.store);
-        self.workers.read.run(move || store.collections().iter().map(|c| view(c)).collect()).await
+        self.workers.read.run(move || store.collections().iter().map(|c| Ok(view(c))).collect()).await
     }
 
     /// Changes a schema.
@@ -120,7 +120,7 @@ impl App {
         let collection = self.collection(name)?;
         let job = move || {
             collection.update_schema(update)?;
-            view(&collection)
+            Ok(view(&collection))
         };
         self.workers.maintenance.run(job).await
     }
@@ -138,7 +138,7 @@ impl App {
     }
 
     async fn view(&self, collection: Arc<Collection>) -> Result<CollectionView> {
-        self.workers.read.run(move || view(&collection)).await
+        self.workers.read.run(move || Ok(view(&collection))).await
     }
 
     /// Puts dimension and fingerprint of the embedders into a draft.
@@ -171,15 +171,15 @@ impl App {
     }
 }
 
-fn view(collection: &Collection) -> Result<CollectionView> {
+fn view(collection: &Collection) -> CollectionView {
     let stats = collection.stats();
-    Ok(CollectionView {
+    CollectionView {
         name: collection.name().into(),
-        schema: collection.schema()?,
+        schema: collection.schema(),
         points: stats.points,
         documents: stats.documents,
         seq_no: stats.seq_no,
-    })
+    }
 }
 
 /// A collection that is there serves a request for `asked` when its spaces are the same and it has the payload fields;

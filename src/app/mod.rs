@@ -9,6 +9,7 @@ pub mod collections;
 pub mod documents;
 pub mod embedding;
 pub mod error;
+pub mod imports;
 pub mod points;
 pub mod search;
 pub mod sink;
@@ -44,13 +45,13 @@ pub struct App {
     store: Arc<Store>,
     embedding: Embedding,
     workers: Workers,
-    #[expect(dead_code, reason = "imports")]
     sink: Arc<EngineSink>,
     pipeline: Arc<Pipeline>,
     sources: Arc<SourceManager>,
     /// Held while a source is added or removed: manager and ledger change together.
     source_changes: tokio::sync::Mutex<()>,
     document_streams: Arc<Semaphore>,
+    imports: Arc<Semaphore>,
     started: Instant,
     /// Cancelled when the server goes down: long streams end.
     stopping: CancellationToken,
@@ -81,6 +82,7 @@ impl App {
             sources: Arc::new(sources),
             source_changes: tokio::sync::Mutex::default(),
             document_streams: Arc::new(Semaphore::new(MAX_DOCUMENT_STREAMS)),
+            imports: Arc::new(Semaphore::new(imports::MAX_IMPORTS)),
             started: Instant::now(),
             stopping: CancellationToken::new(),
         });

@@ -103,7 +103,7 @@ impl App {
         if rows.num_rows() == 0 {
             return Ok(WriteReceipt { seq_no: collection.seq_no(), ..WriteReceipt::default() });
         }
-        let rows = self.embedding.fill(&*collection.schema()?, rows).await?;
+        let rows = self.embedding.fill(&collection.schema(), rows).await?;
         let request = WriteRequest { changes: vec![Change::UpsertPoints(rows)], skip_bad_rows: !strict };
         self.workers.write.run(move || Ok(collection.write(request)?)).await
     }
@@ -170,12 +170,12 @@ fn request_field(row: usize, column: &str) -> String {
     }
 }
 
-/// The engine names rows and columns of its batch (`rows[3].vector:text`); the client knows `points[7].vectors["text"]`.
+/// The engine names rows and columns of its batch (`points[3].vector:text`); the client knows `points[7].vectors["text"]`.
 fn in_request(error: Error, request_rows: &[usize]) -> Error {
     let Error::Engine(ragstone_index::Error::InvalidArgument { field, message }) = &error else {
         return error;
     };
-    let path = field.split_once("rows[").and_then(|(_, rest)| {
+    let path = field.split_once("points[").and_then(|(_, rest)| {
         let (row, column) = rest.split_once("].")?;
         let row = request_rows.get(row.parse::<usize>().ok()?)?;
         Some(request_field(*row, column))
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn the_engine_s_rows_become_the_request_s() {
-        let engine = Error::from(ragstone_index::Error::invalid("changes[0].rows[1].vector:text", "is NaN"));
+        let engine = Error::from(ragstone_index::Error::invalid("points[1].vector:text", "is NaN"));
         assert_eq!(in_request(engine, &[4, 9]).to_string(), "points[9].vectors[\"text\"]: is NaN");
         let other = Error::from(ragstone_index::Error::invalid("filter", "x"));
         assert_eq!(in_request(other, &[4]).to_string(), "filter: x");

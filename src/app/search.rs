@@ -94,7 +94,7 @@ impl App {
     pub async fn search(&self, mut query: Query, patience: Patience) -> Result<Answer> {
         let started = Instant::now();
         let collection = self.collection(&query.collection)?;
-        let schema = collection.schema()?;
+        let schema = collection.schema();
         let space = match schema.vector_space(&query.using) {
             Ok((_, space)) => Some(space),
             Err(_) if query.using.is_empty() => None,

@@ -23,6 +23,10 @@ use super::embedding::put_column;
 use super::error::Error as AppError;
 use super::workers::Workers;
 
+/// A record and its points are written together. A new file time alone is worth writing so many points again; for more,
+/// reading the file again after a restart is cheaper.
+const MAX_TOUCHED_CHUNKS: u32 = 64;
+
 /// The sink of the server.
 #[derive(Debug)]
 pub struct EngineSink {
@@ -65,7 +69,7 @@ impl EngineSink {
 #[async_trait]
 impl BatchSink for EngineSink {
     async fn target(&self, collection: &str) -> Result<Target> {
-        let schema = self.collection(collection)?.schema().map_err(|error| pipeline_error(error.into()))?;
+        let schema = self.collection(collection)?.schema();
         let space = |space: &ragstone_index::schema::VectorSpace| TargetSpace {
             name: space.name.clone(),
             dimension: space.dimension,
@@ -87,7 +91,7 @@ impl BatchSink for EngineSink {
 
     async fn document_vectors(&self, collection: &str, id: &str) -> Result<HashMap<(String, String), Vec<f32>>> {
         let id = id.to_owned();
-        let job = move |c: &Collection| Ok(vectors_by_key(&*c.schema()?, &c.document_points(&id)?));
+        let job = move |c: &Collection| Ok(vectors_by_key(&c.schema(), &c.document_points(&id)?));
         self.read(collection, job).await
     }
 
@@ -116,6 +120,17 @@ impl BatchSink for EngineSink {
         changes.push(Change::PutDocument { document: record, points });
         self.change(collection, changes).await?;
         Ok(true)
+    }
+
+    async fn touch_document(&self, collection: &str, entry: DocumentEntry) -> Result<()> {
+        let stored = self.collection(collection)?.document(&entry.id);
+        let worth_it =
+            stored.is_some_and(|stored| stored.source_id != entry.source_id || stored.chunks <= MAX_TOUCHED_CHUNKS);
+        if worth_it {
+            let id = entry.id.clone();
+            self.rename_document(collection, &id, entry).await?;
+        }
+        Ok(())
     }
 
     async fn delete_documents(&self, collection: &str, ids: Vec<String>) -> Result<u64> {

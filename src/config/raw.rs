@@ -55,9 +55,11 @@ struct RawData {
 struct RawEngine {
     memtable_max_bytes: ByteSize,
     memtable_max_rows: usize,
+    log_max_bytes: ByteSize,
     build_threads: usize,
     compact_deleted_share: f32,
     compact_fan_in: usize,
+    verify_checksums: bool,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -180,9 +182,11 @@ impl Default for RawEngine {
         Self {
             memtable_max_bytes: ByteSize(engine.memtable_max_bytes),
             memtable_max_rows: engine.memtable_max_rows,
+            log_max_bytes: ByteSize(usize::try_from(engine.log_max_bytes).unwrap_or(usize::MAX)),
             build_threads: engine.build_threads,
             compact_deleted_share: engine.compact_deleted_share,
             compact_fan_in: engine.compact_fan_in,
+            verify_checksums: engine.verify_checksums,
         }
     }
 }
@@ -408,6 +412,7 @@ impl RawConfig {
             ("server.max_in_flight", self.server.max_in_flight, 1, 1 << 20),
             ("engine.memtable_max_bytes", self.engine.memtable_max_bytes.0, 1 << 20, 64 << 30),
             ("engine.memtable_max_rows", self.engine.memtable_max_rows, 100, 100_000_000),
+            ("engine.log_max_bytes", self.engine.log_max_bytes.0, 1 << 20, 1 << 40),
             ("engine.build_threads", self.engine.build_threads, 0, 1_024),
             ("engine.compact_fan_in", self.engine.compact_fan_in, 2, 1_000),
         ];
@@ -449,9 +454,11 @@ impl RawConfig {
             engine: StoreOptions {
                 memtable_max_bytes: engine.memtable_max_bytes.0,
                 memtable_max_rows: engine.memtable_max_rows,
+                log_max_bytes: engine.log_max_bytes.0 as u64,
                 build_threads: engine.build_threads,
                 compact_deleted_share: engine.compact_deleted_share,
                 compact_fan_in: engine.compact_fan_in,
+            verify_checksums: engine.verify_checksums,
             },
             pipeline: ingest.pipeline(),
             sources: ingest.sources(),

@@ -10,7 +10,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::convert::{self, document};
-use super::{document_stream, reply, status};
+use super::{document_stream, import, reply};
 use crate::app::App;
 use crate::app::error::Error;
 
@@ -127,10 +127,7 @@ impl IngestService for Ingest {
     }
 
     async fn import(&self, request: Request<v1::ImportRequest>) -> Result<Response<Self::ImportStream>, Status> {
-        reply(Err(Error::invalid("import", "not built in"))).or_else(|_: Status| {
-            let _ = (&request, status::status as fn(&Error) -> Status);
-            reply(Err(Error::Cancelled))
-        })
+        reply(import::job(request.into_inner()).and_then(|job| import::run(&self.0, job)))
     }
 }
 

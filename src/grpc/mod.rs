@@ -8,6 +8,7 @@ pub mod arrow_stream;
 mod collections;
 pub mod convert;
 mod document_stream;
+mod import;
 mod ingest;
 mod points;
 pub mod router;

@@ -28,7 +28,7 @@ impl PointService for Points {
     ) -> Result<Response<v1::UpsertPointsResponse>, Status> {
         let v1::UpsertPointsRequest { collection, points, atomic } = request.into_inner();
         let upsert = async {
-            let schema = self.0.collection(&collection)?.schema()?;
+            let schema = self.0.collection(&collection)?.schema();
             let rows = self.0.compute(move || point::rows(points, &schema)).await?;
             self.0.upsert_points(&collection, rows, atomic).await
         };
@@ -164,7 +164,7 @@ struct Upload {
 
 impl Upload {
     async fn message(&mut self, app: &App, message: v1::UpsertArrowRequest) -> AppResult<()> {
-        let schema = app.collection(&self.collection)?.schema()?;
+        let schema = app.collection(&self.collection)?.schema();
         let at = format!("messages[{}].ipc", self.messages);
         let batches = app.compute(move || arrow_stream::decode(message.ipc, &schema, &at)).await?;
         self.messages += 1;
