@@ -233,6 +233,7 @@ impl RawExtract {
             max_text_bytes: self.max_text_bytes.0,
             max_pages: self.max_pages,
             timeout: self.timeout.0,
+            // Whoever starts the server says whether it can start itself again.
             isolation: None,
         }
     }

@@ -1,0 +1,12 @@
+//! The service as its clients see it: real servers on free ports, real clients, one module per topic.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod collections;
+mod documents;
+mod harness;
+mod hostile;
+mod imports;
+mod points;
+mod search;
+mod service;
+mod sources;
