@@ -124,7 +124,7 @@ async fn ask(
     let reply = connection.search().search(request).await?.into_inner();
     print_line(&format!(
         "\n{}  {}",
-        style.mark(question.text),
+        style.heading(&format!("? {}", question.text)),
         style.faint(&format!("({})", question.shows))
     ))?;
     if reply.hits.is_empty() {
