@@ -49,7 +49,10 @@ impl App {
     pub async fn get_document(&self, collection: &str, id: String) -> Result<DocumentRecord> {
         let collection = self.collection(collection)?;
         let job = move || {
-            let missing = || ragstone_index::Error::NotFound { what: "document", name: id.chars().take(1_000).collect() };
+            let missing = || ragstone_index::Error::NotFound {
+                what: "document",
+                name: id.chars().take(1_000).collect(),
+            };
             Ok(collection.document(&id).ok_or_else(missing)?)
         };
         self.workers.read.run(job).await

@@ -62,8 +62,10 @@ impl App {
     /// configuration.
     pub async fn open(config: &Config) -> Result<Arc<Self>> {
         let workers = Workers::new();
-        let options =
-            RegistryOptions { onnxruntime: config.onnxruntime.clone(), cache_dir: config.data_dir.join("models") };
+        let options = RegistryOptions {
+            onnxruntime: config.onnxruntime.clone(),
+            cache_dir: config.data_dir.join("models"),
+        };
         let registry = Arc::new(EmbedderRegistry::new(config.embedders.clone(), options)?);
         let service = Arc::new(EmbedService::new(Arc::clone(&registry), ServiceOptions::default())?);
         let (dir, engine) = (config.data_dir.clone(), config.engine.clone());
@@ -96,7 +98,10 @@ impl App {
     }
 
     /// Jobs on memory alone that are too long for an async thread.
-    pub async fn compute<T: Send + 'static>(&self, job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    pub async fn compute<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         self.workers.compute.run(job).await
     }
 

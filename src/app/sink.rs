@@ -85,17 +85,27 @@ impl BatchSink for EngineSink {
 
     async fn documents_of_source(&self, collection: &str, source_id: &str) -> Result<Vec<DocumentEntry>> {
         let source_id = source_id.to_owned();
-        let job = move |c: &Collection| Ok(c.documents_of_source(&source_id).into_iter().map(entry).collect());
+        let job =
+            move |c: &Collection| Ok(c.documents_of_source(&source_id).into_iter().map(entry).collect());
         self.read(collection, job).await
     }
 
-    async fn document_vectors(&self, collection: &str, id: &str) -> Result<HashMap<(String, String), Vec<f32>>> {
+    async fn document_vectors(
+        &self,
+        collection: &str,
+        id: &str,
+    ) -> Result<HashMap<(String, String), Vec<f32>>> {
         let id = id.to_owned();
         let job = move |c: &Collection| Ok(vectors_by_key(&c.schema(), &c.document_points(&id)?));
         self.read(collection, job).await
     }
 
-    async fn put_document(&self, collection: &str, entry: DocumentEntry, points: Option<RecordBatch>) -> Result<u64> {
+    async fn put_document(
+        &self,
+        collection: &str,
+        entry: DocumentEntry,
+        points: Option<RecordBatch>,
+    ) -> Result<u64> {
         let change = Change::PutDocument { document: record(entry), points };
         Ok(self.change(collection, vec![change]).await?.seq_no)
     }
@@ -124,8 +134,8 @@ impl BatchSink for EngineSink {
 
     async fn touch_document(&self, collection: &str, entry: DocumentEntry) -> Result<()> {
         let stored = self.collection(collection)?.document(&entry.id);
-        let worth_it =
-            stored.is_some_and(|stored| stored.source_id != entry.source_id || stored.chunks <= MAX_TOUCHED_CHUNKS);
+        let worth_it = stored
+            .is_some_and(|stored| stored.source_id != entry.source_id || stored.chunks <= MAX_TOUCHED_CHUNKS);
         if worth_it {
             let id = entry.id.clone();
             self.rename_document(collection, &id, entry).await?;
@@ -242,7 +252,9 @@ fn vectors_by_key(schema: &CollectionSchema, points: &RecordBatch) -> HashMap<(S
     let headings = points.column_by_name(batch::HEADING_PATH).and_then(|column| column.as_list_opt::<i32>());
     let embedded = |row: usize| {
         let text = |column: Option<&StringArray>| {
-            column.filter(|column| column.is_valid(row)).map_or(String::new(), |column| column.value(row).to_owned())
+            column
+                .filter(|column| column.is_valid(row))
+                .map_or(String::new(), |column| column.value(row).to_owned())
         };
         let path: Vec<String> = headings
             .filter(|headings| headings.is_valid(row))
@@ -369,7 +381,9 @@ mod tests {
 
     #[test]
     fn kinds_survive_the_border() {
-        let check = |error: ragstone_index::Error, kind: ErrorKind| assert_eq!(pipeline_error(error.into()).kind(), kind);
+        let check = |error: ragstone_index::Error, kind: ErrorKind| {
+            assert_eq!(pipeline_error(error.into()).kind(), kind)
+        };
         check(ragstone_index::Error::invalid("text", "x"), ErrorKind::InvalidArgument);
         check(ragstone_index::Error::LogFailed("x".into()), ErrorKind::Unavailable);
         check(ragstone_index::Error::Internal("x".into()), ErrorKind::Internal);

@@ -25,7 +25,12 @@ enum StoredSource {
 
 impl App {
     /// Watches a folder. Adding what is there already changes nothing, or its patterns.
-    pub async fn add_source(&self, collection: &str, path: PathBuf, ignore: Vec<String>) -> Result<SourceStatus> {
+    pub async fn add_source(
+        &self,
+        collection: &str,
+        path: PathBuf,
+        ignore: Vec<String>,
+    ) -> Result<SourceStatus> {
         self.collection(collection)?;
         let source = FolderSource::new(collection, &path, ignore)?;
         source.check_root().await?;
@@ -73,7 +78,10 @@ impl App {
     /// Starts the sources that the collections remember, and those of the configuration.
     pub(super) async fn start_sources(&self, configured: &[WatchConfig]) -> Result<()> {
         let store = std::sync::Arc::clone(&self.store);
-        let stored = self.workers.read.run(move || Ok(store.collections().iter().flat_map(|c| remembered(c)).collect()));
+        let stored = self
+            .workers
+            .read
+            .run(move || Ok(store.collections().iter().flat_map(|c| remembered(c)).collect()));
         let stored: Vec<FolderSource> = stored.await?;
         for source in stored {
             if let Err(error) = self.sources.add(source.clone()) {

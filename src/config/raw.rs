@@ -59,6 +59,7 @@ struct RawEngine {
     build_threads: usize,
     compact_deleted_share: f32,
     compact_fan_in: usize,
+    compact_max_segment_bytes: ByteSize,
     verify_checksums: bool,
 }
 
@@ -186,6 +187,9 @@ impl Default for RawEngine {
             build_threads: engine.build_threads,
             compact_deleted_share: engine.compact_deleted_share,
             compact_fan_in: engine.compact_fan_in,
+            compact_max_segment_bytes: ByteSize(
+                usize::try_from(engine.compact_max_segment_bytes).unwrap_or(usize::MAX),
+            ),
             verify_checksums: engine.verify_checksums,
         }
     }
@@ -251,7 +255,10 @@ impl RawIngest {
                 overlap_tokens,
                 min_tokens,
             },
-            max_in_flight_bytes: self.pipeline.max_in_flight_bytes.map_or(default.max_in_flight_bytes, |size| size.0),
+            max_in_flight_bytes: self
+                .pipeline
+                .max_in_flight_bytes
+                .map_or(default.max_in_flight_bytes, |size| size.0),
             extract_parallelism: if threads == 0 { default.extract_parallelism } else { threads },
         }
     }
@@ -459,7 +466,8 @@ impl RawConfig {
                 build_threads: engine.build_threads,
                 compact_deleted_share: engine.compact_deleted_share,
                 compact_fan_in: engine.compact_fan_in,
-            verify_checksums: engine.verify_checksums,
+                compact_max_segment_bytes: engine.compact_max_segment_bytes.0 as u64,
+                verify_checksums: engine.verify_checksums,
             },
             pipeline: ingest.pipeline(),
             sources: ingest.sources(),

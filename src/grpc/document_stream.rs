@@ -83,7 +83,11 @@ impl Work {
         }
     }
 
-    async fn prepare(&mut self, collection: &str, request: v1::IngestDocumentRequest) -> Result<(RawDocument, Admission)> {
+    async fn prepare(
+        &mut self,
+        collection: &str,
+        request: v1::IngestDocumentRequest,
+    ) -> Result<(RawDocument, Admission)> {
         let mut raw = document::raw(request)?;
         raw.id = document_id(&raw)?;
         let key = (collection.to_owned(), raw.id.clone());

@@ -24,7 +24,10 @@ pub fn job(request: v1::ImportRequest) -> Result<ImportJob> {
         return Err(Error::invalid("paths", "name at least one file of the server's machine"));
     }
     if request.paths.len() > MAX_FILES {
-        return Err(Error::invalid("paths", format!("{} paths are more than {MAX_FILES}", request.paths.len())));
+        return Err(Error::invalid(
+            "paths",
+            format!("{} paths are more than {MAX_FILES}", request.paths.len()),
+        ));
     }
     if request.job_id.len() > MAX_JOB_ID_BYTES {
         let message = format!("{} bytes are more than {MAX_JOB_ID_BYTES}", request.job_id.len());
@@ -34,13 +37,23 @@ pub fn job(request: v1::ImportRequest) -> Result<ImportJob> {
         Ok(v1::ImportFormat::Unspecified) => None,
         Ok(v1::ImportFormat::Parquet) => Some(ImportFormat::Parquet),
         Ok(v1::ImportFormat::Jsonl) => Some(ImportFormat::Jsonl),
-        Err(_) => return Err(Error::invalid("format", format!("{} is not a format known here", request.format))),
+        Err(_) => {
+            return Err(Error::invalid("format", format!("{} is not a format known here", request.format)));
+        }
     };
-    let v1::ColumnMapping { id, text, title, vectors, document_id, payload } = request.columns.unwrap_or_default();
+    let v1::ColumnMapping { id, text, title, vectors, document_id, payload } =
+        request.columns.unwrap_or_default();
     let paths = request.paths.into_iter().map(PathBuf::from).collect();
     Ok(ImportJob {
         format,
-        columns: ColumnMapping { id, text, title, vectors: vectors.into_iter().collect(), document_id, payload },
+        columns: ColumnMapping {
+            id,
+            text,
+            title,
+            vectors: vectors.into_iter().collect(),
+            document_id,
+            payload,
+        },
         strict: request.strict,
         job_id: Some(request.job_id).filter(|id| !id.is_empty()),
         restart: request.restart,
@@ -49,7 +62,10 @@ pub fn job(request: v1::ImportRequest) -> Result<ImportJob> {
 }
 
 /// Starts a job; its progress comes back as a stream, which ends with the last message or an error.
-pub fn run(app: &App, job: ImportJob) -> Result<ReceiverStream<std::result::Result<v1::ImportProgress, Status>>> {
+pub fn run(
+    app: &App,
+    job: ImportJob,
+) -> Result<ReceiverStream<std::result::Result<v1::ImportProgress, Status>>> {
     let mut running: RunningImport = app.import(job)?;
     let (sender, receiver) = mpsc::channel(QUEUE);
     tokio::spawn(async move {

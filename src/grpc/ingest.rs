@@ -126,7 +126,10 @@ impl IngestService for Ingest {
         }))
     }
 
-    async fn import(&self, request: Request<v1::ImportRequest>) -> Result<Response<Self::ImportStream>, Status> {
+    async fn import(
+        &self,
+        request: Request<v1::ImportRequest>,
+    ) -> Result<Response<Self::ImportStream>, Status> {
         reply(import::job(request.into_inner()).and_then(|job| import::run(&self.0, job)))
     }
 }

@@ -33,7 +33,8 @@ async fn a_collection_lives_until_it_is_deleted() {
     server.create("b").await;
     server.create_plain("a", 4).await;
     server.restart().await;
-    let list = server.collections().list_collections(v1::ListCollectionsRequest {}).await.unwrap().into_inner();
+    let list =
+        server.collections().list_collections(v1::ListCollectionsRequest {}).await.unwrap().into_inner();
     assert_eq!(list.collections.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     let delete = |if_exists| v1::DeleteCollectionRequest { name: "a".into(), if_exists };
     assert!(server.collections().delete_collection(delete(false)).await.unwrap().into_inner().deleted);
@@ -54,7 +55,8 @@ async fn creating_it_twice() {
     assert!(!server.collections().create_collection(again).await.unwrap().into_inner().created);
     let space = v1::VectorSpace { name: "v".into(), dimension: 3, ..Default::default() };
     let other = v1::CollectionSchema { vectors: vec![space], ..Default::default() };
-    let differing = v1::CreateCollectionRequest { if_not_exists: true, schema: Some(other), ..named("notes") };
+    let differing =
+        v1::CreateCollectionRequest { if_not_exists: true, schema: Some(other), ..named("notes") };
     refused(server.collections().create_collection(differing).await, Code::FailedPrecondition, "");
 }
 
@@ -76,10 +78,17 @@ async fn schemas_that_make_no_sense() {
     check("", vectors(vec![]), Code::InvalidArgument, "name").await;
     check("../x", vectors(vec![]), Code::InvalidArgument, "name").await;
     check("c", vectors(vec![space("v", 0, "")]), Code::InvalidArgument, "schema.vectors[0].dimension").await;
-    check("c", vectors(vec![space("v", 70_000, "")]), Code::InvalidArgument, "schema.vectors[0].dimension").await;
-    check("c", vectors(vec![space("v", 3, "minilm")]), Code::InvalidArgument, "schema.vectors[0].dimension").await;
-    check("c", vectors(vec![space("v", 3, ""), space("v", 3, "")]), Code::InvalidArgument, "schema.vectors[1].name")
+    check("c", vectors(vec![space("v", 70_000, "")]), Code::InvalidArgument, "schema.vectors[0].dimension")
         .await;
+    check("c", vectors(vec![space("v", 3, "minilm")]), Code::InvalidArgument, "schema.vectors[0].dimension")
+        .await;
+    check(
+        "c",
+        vectors(vec![space("v", 3, ""), space("v", 3, "")]),
+        Code::InvalidArgument,
+        "schema.vectors[1].name",
+    )
+    .await;
     check("c", vectors(vec![space("v", 0, "nosuch")]), Code::NotFound, "schema.vectors[0].embedder").await;
     let untyped = v1::PayloadField { name: "a".into(), r#type: 0 };
     let schema = v1::CollectionSchema { payload: vec![untyped], ..Default::default() };
@@ -107,6 +116,7 @@ async fn payload_fields_join() {
     let language = v1::PayloadField { name: "lang".into(), r#type: v1::FieldType::Keyword.into() };
     assert_eq!((schema.payload, schema.description.as_str()), (vec![field, language], "papers"));
     let retyped = v1::PayloadField { name: "year".into(), r#type: v1::FieldType::Text.into() };
-    let update = v1::UpdateCollectionRequest { name: "c".into(), add_payload: vec![retyped], ..Default::default() };
+    let update =
+        v1::UpdateCollectionRequest { name: "c".into(), add_payload: vec![retyped], ..Default::default() };
     refused(server.collections().update_collection(update).await, Code::InvalidArgument, "add_payload");
 }

@@ -42,7 +42,10 @@ async fn a_document_is_replaced_whole() {
         ..document("z", "The quagga was a zebra.\n\nIt lived in southern Africa.")
     };
     let reply = ingest(&server, first.clone()).await;
-    assert_eq!((reply.outcome(), reply.tag, reply.document_id.as_str()), (v1::DocumentOutcome::Indexed, 7, "z"));
+    assert_eq!(
+        (reply.outcome(), reply.tag, reply.document_id.as_str()),
+        (v1::DocumentOutcome::Indexed, 7, "z")
+    );
     assert!(reply.chunks > 0 && reply.seq_no > 0);
     let again = ingest(&server, first).await;
     assert_eq!((again.outcome(), again.chunks), (v1::DocumentOutcome::Unchanged, reply.chunks));
@@ -88,7 +91,10 @@ async fn documents_are_listed_read_and_deleted() {
     let a0 = server.ingest().get_document(get("a0")).await.unwrap().into_inner().document.unwrap();
     assert_eq!((a0.state(), a0.chunks), (v1::DocumentState::Indexed, 1));
     assert!(a0.indexed_at.ends_with('Z') && !a0.version.is_empty());
-    let delete = v1::DeleteDocumentsRequest { collection: "c".into(), document_ids: vec!["a0".into(), "nosuch".into()] };
+    let delete = v1::DeleteDocumentsRequest {
+        collection: "c".into(),
+        document_ids: vec!["a0".into(), "nosuch".into()],
+    };
     assert_eq!(server.ingest().delete_documents(delete).await.unwrap().into_inner().deleted, 1);
     refused(server.ingest().get_document(get("a0")).await, Code::NotFound, "");
     assert!(keyword(&server, "0").await.hits.is_empty());
@@ -99,16 +105,25 @@ async fn a_stream_answers_every_document() {
     let server = TestServer::start().await;
     server.create("c").await;
     let mut requests: Vec<_> = (0..60_u64)
-        .map(|i| v1::IngestDocumentRequest { tag: i, ..document(&format!("d{i}"), &format!("text of document {i}")) })
+        .map(|i| v1::IngestDocumentRequest {
+            tag: i,
+            ..document(&format!("d{i}"), &format!("text of document {i}"))
+        })
         .collect();
     // A later version of the same document wins, also in one stream.
     requests.push(v1::IngestDocumentRequest { tag: 60, ..document("d0", "the final words") });
     requests.push(v1::IngestDocumentRequest { tag: 61, content: None, ..document("none", "") });
     let broken = Some(Content::Data(Bytes::from_static(b"%PDF-1.7 but not really")));
-    requests.push(v1::IngestDocumentRequest { tag: 62, content: broken, file_name: "x.pdf".into(), ..document("pdf", "") });
+    requests.push(v1::IngestDocumentRequest {
+        tag: 62,
+        content: broken,
+        file_name: "x.pdf".into(),
+        ..document("pdf", "")
+    });
     let elsewhere = v1::IngestDocumentRequest { tag: 63, collection: "nosuch".into(), ..document("x", "y") };
     requests.push(elsewhere);
-    let mut replies = server.ingest().ingest_documents(tokio_stream::iter(requests)).await.unwrap().into_inner();
+    let mut replies =
+        server.ingest().ingest_documents(tokio_stream::iter(requests)).await.unwrap().into_inner();
     let mut by_tag = std::collections::BTreeMap::new();
     while let Some(reply) = replies.message().await.unwrap() {
         assert!(by_tag.insert(reply.tag, reply).is_none());
@@ -133,7 +148,8 @@ async fn what_is_wrong_is_named() {
         refused(server.ingest().ingest_document(request).await, code, field);
     };
     let request = document("d", "x");
-    check(v1::IngestDocumentRequest { content: None, ..request.clone() }, Code::InvalidArgument, "content").await;
+    check(v1::IngestDocumentRequest { content: None, ..request.clone() }, Code::InvalidArgument, "content")
+        .await;
     check(document("", "x"), Code::InvalidArgument, "document_id").await;
     check(document(&"x".repeat(1_001), "x"), Code::InvalidArgument, "document_id").await;
     check(document("d", " \n "), Code::InvalidArgument, "").await;

@@ -80,7 +80,8 @@ impl TestServer {
     pub async fn create_plain(&self, name: &str, dimension: u32) {
         let space = v1::VectorSpace { name: "v".into(), dimension, ..Default::default() };
         let schema = v1::CollectionSchema { vectors: vec![space], ..Default::default() };
-        let request = v1::CreateCollectionRequest { name: name.into(), schema: Some(schema), ..Default::default() };
+        let request =
+            v1::CreateCollectionRequest { name: name.into(), schema: Some(schema), ..Default::default() };
         self.collections().create_collection(request).await.unwrap();
     }
 
@@ -159,7 +160,11 @@ pub fn ids(response: &v1::SearchResponse) -> Vec<&str> {
 pub fn refused<T: std::fmt::Debug>(result: Result<Response<T>, Status>, code: Code, field: &str) -> Status {
     let status = result.expect_err("the call should be refused");
     assert_eq!(status.code(), code, "{status:?}");
-    assert_eq!(status.get_error_details().error_info().map(|info| info.domain.as_str()), Some("ragstone"), "{status:?}");
+    assert_eq!(
+        status.get_error_details().error_info().map(|info| info.domain.as_str()),
+        Some("ragstone"),
+        "{status:?}"
+    );
     if !field.is_empty() {
         let details = status.get_error_details();
         let named: Vec<String> = details

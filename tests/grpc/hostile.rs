@@ -26,18 +26,26 @@ const SEARCH: &str = "/ragstone.v1.SearchService/Search";
 async fn server() -> TestServer {
     let server = TestServer::start().await;
     server.create_plain("c", 2).await;
-    let first = v1::Point { payload: payload([("year", value(Kind::IntegerValue(1)))]), ..point("a", &[1.0, 0.0]) };
+    let first =
+        v1::Point { payload: payload([("year", value(Kind::IntegerValue(1)))]), ..point("a", &[1.0, 0.0]) };
     server.upsert("c", vec![first]).await;
     server
 }
 
-async fn upsert(server: &TestServer, points: Vec<v1::Point>) -> Result<Response<v1::UpsertPointsResponse>, Status> {
+async fn upsert(
+    server: &TestServer,
+    points: Vec<v1::Point>,
+) -> Result<Response<v1::UpsertPointsResponse>, Status> {
     let request = v1::UpsertPointsRequest { collection: "c".into(), points, atomic: true };
     server.points().upsert_points(request).await
 }
 
 /// Calls a method with a message of another type, as a client with other ideas of the schema would.
-async fn call_with<M>(server: &TestServer, path: &'static str, message: M) -> Result<Response<v1::SearchResponse>, Status>
+async fn call_with<M>(
+    server: &TestServer,
+    path: &'static str,
+    message: M,
+) -> Result<Response<v1::SearchResponse>, Status>
 where
     M: prost::Message + Default + 'static,
 {
@@ -64,7 +72,9 @@ async fn send_raw(server: &TestServer, path: &str, body: &'static str) -> Status
 async fn vectors_that_are_none() {
     let server = server().await;
     let at = "points[0].vectors[\"v\"]";
-    for bad in [&[1.0][..], &[1.0; 3], &[f32::NAN, 0.0], &[f32::INFINITY, 0.0], &[f32::NEG_INFINITY, 0.0], &[]] {
+    for bad in
+        [&[1.0][..], &[1.0; 3], &[f32::NAN, 0.0], &[f32::INFINITY, 0.0], &[f32::NEG_INFINITY, 0.0], &[]]
+    {
         refused(upsert(&server, vec![point("b", bad)]).await, Code::InvalidArgument, at);
     }
     let odd = v1::Vector { f32: Bytes::from_static(&[0; 7]), values: Vec::new() };
@@ -73,7 +83,8 @@ async fn vectors_that_are_none() {
     let both = v1::Vector { f32: Bytes::from_static(&[0; 8]), ..numbers(&[1.0, 2.0]) };
     let both = v1::Point { id: "b".into(), vectors: [("v".to_owned(), both)].into(), ..Default::default() };
     refused(upsert(&server, vec![both]).await, Code::InvalidArgument, at);
-    let elsewhere = v1::Point { vectors: [("w".to_owned(), numbers(&[1.0, 2.0]))].into(), ..point("b", &[1.0, 0.0]) };
+    let elsewhere =
+        v1::Point { vectors: [("w".to_owned(), numbers(&[1.0, 2.0]))].into(), ..point("b", &[1.0, 0.0]) };
     refused(upsert(&server, vec![elsewhere]).await, Code::InvalidArgument, "points[0].vectors[\"w\"]");
     // A direction that is none has no cosine.
     refused(upsert(&server, vec![point("b", &[0.0, 0.0])]).await, Code::InvalidArgument, at);
@@ -97,10 +108,17 @@ async fn batches_that_are_none() {
 #[tokio::test]
 async fn payloads_that_are_none() {
     let server = server().await;
-    let with = |name: &str, value: v1::Value| v1::Point { payload: payload([(name, value)]), ..point("b", &[1.0, 0.0]) };
+    let with = |name: &str, value: v1::Value| v1::Point {
+        payload: payload([(name, value)]),
+        ..point("b", &[1.0, 0.0])
+    };
     let nan = with("x", value(Kind::FloatValue(f64::NAN)));
     refused(upsert(&server, vec![nan]).await, Code::InvalidArgument, "points[0].payload.x");
-    refused(upsert(&server, vec![with("year", word("x"))]).await, Code::InvalidArgument, "points[0].payload.year");
+    refused(
+        upsert(&server, vec![with("year", word("x"))]).await,
+        Code::InvalidArgument,
+        "points[0].payload.year",
+    );
     let mut deep = word("bottom");
     for _ in 0..40 {
         deep = value(Kind::ListValue(v1::ListValue { values: vec![deep] }));
@@ -182,10 +200,18 @@ async fn filters_without_end() {
     assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
     assert!(status.message().starts_with("filter"), "{status:?}");
     let wide = (0..2_000).map(|_| field("year", Test::Exists(true))).collect();
-    refused(server.points().count_points(count(must(wide).unwrap())).await, Code::InvalidArgument, "filter.must");
+    refused(
+        server.points().count_points(count(must(wide).unwrap())).await,
+        Code::InvalidArgument,
+        "filter.must",
+    );
     let list = v1::ListValue { values: vec![value(Kind::IntegerValue(1)); 10_001] };
     let values = must(vec![field("year", Test::AnyOf(list))]).unwrap();
-    refused(server.points().count_points(count(values)).await, Code::InvalidArgument, "filter.must[0].field.any_of");
+    refused(
+        server.points().count_points(count(values)).await,
+        Code::InvalidArgument,
+        "filter.must[0].field.any_of",
+    );
     assert!(server.is_up().await);
 }
 
@@ -225,7 +251,10 @@ async fn arrow_streams_that_are_none() {
     };
     let vectors = |width: i32| -> ArrayRef {
         let vector = Some(vec![Some(1.0); width as usize]);
-        Arc::new(FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>([vector.clone(), vector], width))
+        Arc::new(FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(
+            [vector.clone(), vector],
+            width,
+        ))
     };
     let sound = ipc(&rows("vector:v", vectors(2)));
     let at = "messages[0].ipc";
@@ -308,18 +337,21 @@ async fn every_odd_file_is_indexed_or_refused_with_a_reason() {
     let server = server.await;
     // Only words: what is asked here is what extraction does with them.
     let schema = v1::CollectionSchema::default();
-    let request = v1::CreateCollectionRequest { name: "c".into(), schema: Some(schema), ..Default::default() };
+    let request =
+        v1::CreateCollectionRequest { name: "c".into(), schema: Some(schema), ..Default::default() };
     server.collections().create_collection(request).await.unwrap();
     let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-    let requests = names.clone().into_iter().zip(files).enumerate().map(|(i, (name, file))| v1::IngestDocumentRequest {
-        collection: "c".into(),
-        file_name: name,
-        content: Some(Content::Data(std::fs::read(file).unwrap().into())),
-        tag: i as u64,
-        ..Default::default()
-    });
+    let requests =
+        names.clone().into_iter().zip(files).enumerate().map(|(i, (name, file))| v1::IngestDocumentRequest {
+            collection: "c".into(),
+            file_name: name,
+            content: Some(Content::Data(std::fs::read(file).unwrap().into())),
+            tag: i as u64,
+            ..Default::default()
+        });
     let requests: Vec<_> = requests.collect();
-    let mut replies = server.ingest().ingest_documents(tokio_stream::iter(requests)).await.unwrap().into_inner();
+    let mut replies =
+        server.ingest().ingest_documents(tokio_stream::iter(requests)).await.unwrap().into_inner();
     let mut answered = 0;
     let mut indexed = 0;
     while let Some(reply) = replies.message().await.unwrap() {
@@ -328,7 +360,12 @@ async fn every_odd_file_is_indexed_or_refused_with_a_reason() {
             v1::DocumentOutcome::Indexed => indexed += 1,
             v1::DocumentOutcome::Failed => {
                 assert!(!reply.error.is_empty(), "{}", names[reply.tag as usize]);
-                assert!(!reply.error.contains("internal error"), "{}: {}", names[reply.tag as usize], reply.error);
+                assert!(
+                    !reply.error.contains("internal error"),
+                    "{}: {}",
+                    names[reply.tag as usize],
+                    reply.error
+                );
             }
             other => panic!("{other:?}"),
         }

@@ -29,11 +29,18 @@ fn write_parquet(path: &Path, rows: usize) {
 }
 
 fn import(path: &Path) -> v1::ImportRequest {
-    v1::ImportRequest { collection: "c".into(), paths: vec![path.to_str().unwrap().into()], ..Default::default() }
+    v1::ImportRequest {
+        collection: "c".into(),
+        paths: vec![path.to_str().unwrap().into()],
+        ..Default::default()
+    }
 }
 
 /// All progress of an import, and how it ended.
-async fn run(server: &TestServer, request: v1::ImportRequest) -> (Vec<v1::ImportProgress>, Option<tonic::Status>) {
+async fn run(
+    server: &TestServer,
+    request: v1::ImportRequest,
+) -> (Vec<v1::ImportProgress>, Option<tonic::Status>) {
     let mut stream = server.ingest().import(request).await.unwrap().into_inner();
     let mut all = Vec::new();
     loop {
@@ -71,7 +78,8 @@ async fn bad_rows_are_named_and_the_others_go_in() {
     std::fs::write(&path, "{\"id\": \"a\", \"v\": [1, 2]}\n{\"id\": \"b\", \"v\": [1]}\nno json\n").unwrap();
     let (progress, status) = run(&server, import(&path)).await;
     assert!(status.is_none(), "{status:?}");
-    let errors: Vec<_> = progress.iter().flat_map(|p| &p.errors).map(|e| (e.row, e.column.as_str())).collect();
+    let errors: Vec<_> =
+        progress.iter().flat_map(|p| &p.errors).map(|e| (e.row, e.column.as_str())).collect();
     assert_eq!(errors.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [2, 3], "{errors:?}");
     assert_eq!(errors[0].1, "v");
     assert_eq!(server.count("c").await, 1);
@@ -104,7 +112,8 @@ async fn a_caller_that_goes_away_ends_the_import() {
     let server = TestServer::start().await;
     server.create("c").await;
     let path = server.dir.path().join("many.jsonl");
-    let lines: String = (0..20_000).map(|i| format!("{{\"id\": \"a{i}\", \"text\": \"sentence number {i}\"}}\n")).collect();
+    let lines: String =
+        (0..20_000).map(|i| format!("{{\"id\": \"a{i}\", \"text\": \"sentence number {i}\"}}\n")).collect();
     std::fs::write(&path, lines).unwrap();
     let job = |i: usize| v1::ImportRequest { job_id: format!("job-{i}"), ..import(&path) };
     let mut streams = Vec::new();
@@ -114,6 +123,9 @@ async fn a_caller_that_goes_away_ends_the_import() {
     refused(server.ingest().import(job(4)).await, Code::ResourceExhausted, "");
     drop(streams);
     // One that went on in secret would keep its place for minutes.
-    crate::harness::eventually("a place is free again", async || server.ingest().import(job(4)).await.is_ok()).await;
+    crate::harness::eventually("a place is free again", async || {
+        server.ingest().import(job(4)).await.is_ok()
+    })
+    .await;
     assert!(server.count("c").await < 20_000);
 }

@@ -69,16 +69,24 @@ async fn good_points_go_in_and_bad_ones_are_named() {
             point("short", &[1.0]),
             point("nan", &[1.0, f32::NAN]),
             point("", &[1.0, 0.0]),
-            v1::Point { payload: payload([("year", value(Kind::IntegerValue(1)))]), ..point("b", &[1.0, 1.0]) },
+            v1::Point {
+                payload: payload([("year", value(Kind::IntegerValue(1)))]),
+                ..point("b", &[1.0, 1.0])
+            },
             v1::Point { payload: payload([("year", word("old"))]), ..point("typed", &[1.0, 1.0]) },
         ]
     };
     let request = |atomic| v1::UpsertPointsRequest { collection: "c".into(), points: points(), atomic };
-    refused(server.points().upsert_points(request(true)).await, Code::InvalidArgument, "points[1].vectors[\"v\"]");
+    refused(
+        server.points().upsert_points(request(true)).await,
+        Code::InvalidArgument,
+        "points[1].vectors[\"v\"]",
+    );
     assert_eq!(server.count("c").await, 0);
     let response = server.points().upsert_points(request(false)).await.unwrap().into_inner();
     assert_eq!(response.upserted, 2);
-    let rejected: Vec<_> = response.rejected.iter().map(|r| (r.row, r.id.as_str(), r.field.as_str())).collect();
+    let rejected: Vec<_> =
+        response.rejected.iter().map(|r| (r.row, r.id.as_str(), r.field.as_str())).collect();
     let expect = [
         (1, "short", "points[1].vectors[\"v\"]"),
         (2, "nan", "points[2].vectors[\"v\"]"),
@@ -93,11 +101,15 @@ async fn good_points_go_in_and_bad_ones_are_named() {
 async fn an_atomic_write_names_what_only_the_engine_finds() {
     let server = TestServer::start().await;
     server.create_plain("c", 2).await;
-    let first = v1::Point { payload: payload([("year", value(Kind::IntegerValue(1)))]), ..point("a", &[1.0, 0.0]) };
+    let first =
+        v1::Point { payload: payload([("year", value(Kind::IntegerValue(1)))]), ..point("a", &[1.0, 0.0]) };
     server.upsert("c", vec![first]).await;
     let wrong = v1::Point { payload: payload([("year", word("old"))]), ..point("b", &[1.0, 0.0]) };
-    let request =
-        v1::UpsertPointsRequest { collection: "c".into(), points: vec![point("x", &[1.0, 0.0]), wrong], atomic: true };
+    let request = v1::UpsertPointsRequest {
+        collection: "c".into(),
+        points: vec![point("x", &[1.0, 0.0]), wrong],
+        atomic: true,
+    };
     refused(server.points().upsert_points(request).await, Code::InvalidArgument, "points[1].payload.year");
     assert_eq!(server.count("c").await, 1);
 }
@@ -230,7 +242,10 @@ async fn a_reader_may_wait_for_a_write() {
     let waiting = reader.get_points(request(seq_no + 1));
     let writing = async {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        let points = vec![v1::Point { vectors: [("v".to_owned(), numbers(&[0.0, 1.0]))].into(), ..point("b", &[1.0, 0.0]) }];
+        let points = vec![v1::Point {
+            vectors: [("v".to_owned(), numbers(&[0.0, 1.0]))].into(),
+            ..point("b", &[1.0, 0.0])
+        }];
         writer.upsert_points(v1::UpsertPointsRequest { collection: "c".into(), points, atomic: true }).await
     };
     let (read, written) = tokio::join!(waiting, writing);

@@ -79,7 +79,9 @@ async fn a_reply_carries_what_was_asked_for() {
     let first = &bare.hits[0];
     assert_eq!(first.payload.as_ref().unwrap().fields.keys().collect::<Vec<_>>(), ["topic"]);
     assert_eq!(first.vectors["text"].f32.len(), 384 * 4);
-    assert!(first.text.is_empty() && first.highlight.is_none() && first.legs.is_empty() && bare.plan.is_none());
+    assert!(
+        first.text.is_empty() && first.highlight.is_none() && first.legs.is_empty() && bare.plan.is_none()
+    );
 }
 
 #[tokio::test]
@@ -105,8 +107,13 @@ async fn filters_limits_and_thresholds() {
 #[tokio::test]
 async fn both_fusions_run() {
     let server = filled().await;
-    let with = |method| v1::SearchRequest { fusion: Some(v1::Fusion { method: Some(method) }), ..ask("E4217 failed") };
-    for method in [Method::MinMax(v1::MinMaxFusion { vector_weight: Some(0.3) }), Method::Rrf(v1::RrfFusion::default())] {
+    let with = |method| v1::SearchRequest {
+        fusion: Some(v1::Fusion { method: Some(method) }),
+        ..ask("E4217 failed")
+    };
+    for method in
+        [Method::MinMax(v1::MinMaxFusion { vector_weight: Some(0.3) }), Method::Rrf(v1::RrfFusion::default())]
+    {
         assert_eq!(server.search(with(method)).await.hits[0].id, "error");
     }
 }

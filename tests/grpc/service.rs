@@ -4,8 +4,8 @@ use ragstone_proto::v1;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request};
 use tonic_health::pb::HealthCheckRequest;
-use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
@@ -90,8 +90,10 @@ async fn an_open_stream_does_not_keep_the_server_from_ending() {
 #[tokio::test]
 async fn a_data_directory_has_one_server() {
     let server = TestServer::start().await;
-    let mut config =
-        ragstone::config::Config { data_dir: server.dir.path().join("data"), ..ragstone::config::Config::default() };
+    let mut config = ragstone::config::Config {
+        data_dir: server.dir.path().join("data"),
+        ..ragstone::config::Config::default()
+    };
     config.server.listen = "127.0.0.1:0".into();
     let error = ragstone::server::Server::start(config).await.unwrap_err();
     assert!(error.to_string().contains("data"), "{error}");

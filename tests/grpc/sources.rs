@@ -37,7 +37,8 @@ async fn a_folder_is_followed_also_over_a_restart() {
     let mut server = TestServer::start().await;
     server.create("c").await;
     let source = add(&server, folder.path()).await;
-    eventually("the first file is there", async || documents(&server).await.contains(&"a.txt".to_owned())).await;
+    eventually("the first file is there", async || documents(&server).await.contains(&"a.txt".to_owned()))
+        .await;
     // The same request again is no second source.
     assert_eq!(add(&server, folder.path()).await.id, source.id);
     assert_eq!(sources(&server).await.len(), 1);
@@ -89,7 +90,8 @@ async fn folders_that_can_not_be_watched() {
     let server = TestServer::start().await;
     server.create("c").await;
     let check = async |collection: &str, path: &str, code, field: &str| {
-        let request = v1::AddSourceRequest { collection: collection.into(), path: path.into(), ignore: Vec::new() };
+        let request =
+            v1::AddSourceRequest { collection: collection.into(), path: path.into(), ignore: Vec::new() };
         refused(server.ingest().add_source(request).await, code, field);
     };
     check("c", "", Code::InvalidArgument, "path").await;
