@@ -1,0 +1,69 @@
+//! What the benches share: a server as a process of its own, percentiles, memory.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use tonic::transport::Channel;
+
+/// A running server.
+pub struct Server {
+    child: Child,
+    /// How to reach it.
+    pub channel: Channel,
+}
+
+impl Server {
+    /// Starts one over a data directory, with further arguments of `ragstone serve`.
+    pub async fn start(data: &Path, arguments: &[String]) -> Result<Self> {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_ragstone"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--log-level", "warn", "--data-dir"])
+            .arg(data)
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let mut lines = BufReader::new(child.stderr.take().context("no stderr")?).lines();
+        let address = loop {
+            let Some(line) = lines.next() else { bail!("the server ended before it listened") };
+            if let Some((_, address)) = line?.split_once("listens on ") {
+                break address.to_owned();
+            }
+        };
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| eprintln!("server: {line}")));
+        let channel = Channel::from_shared(format!("http://{address}"))?
+            .tcp_nodelay(true)
+            .timeout(Duration::from_secs(3_600))
+            .connect()
+            .await?;
+        Ok(Self { child, channel })
+    }
+
+    /// A line of `/proc/PID/status` in MiB: `VmHWM` (peak) or `VmRSS` (now). Zero where there is no such file.
+    pub fn memory_mib(&self, line: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let found = status.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(':'));
+        found.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) / 1024
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.kill();
+    }
+}
+
+/// The value below which a share of the sorted times lie, in milliseconds.
+pub fn percentile(sorted: &[Duration], share: f64) -> f64 {
+    let place = ((sorted.len() as f64 * share).ceil() as usize).clamp(1, sorted.len().max(1)) - 1;
+    sorted.get(place).map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
+}
