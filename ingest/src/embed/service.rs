@@ -74,15 +74,15 @@ impl EmbedService {
     pub fn new(registry: Arc<EmbedderRegistry>, options: ServiceOptions) -> Result<Self> {
         check_bound("document_bytes", options.document_bytes, 1 << 30)?;
         check_bound("queries", options.queries, 65_536)?;
-        let documents = Arc::new(Semaphore::new(options.document_bytes));
-        let queries = Arc::new(Semaphore::new(options.queries));
-        Ok(Self { inner: Arc::new(Inner { registry, options, documents, queries, lanes: Mutex::default() }) })
+        Ok(Self::within(registry, options))
     }
 
     /// A service of the built-in embedder with the default bounds.
     pub fn builtin() -> Self {
-        let registry = Arc::new(EmbedderRegistry::builtin());
-        let options = ServiceOptions::default();
+        Self::within(Arc::new(EmbedderRegistry::builtin()), ServiceOptions::default())
+    }
+
+    fn within(registry: Arc<EmbedderRegistry>, options: ServiceOptions) -> Self {
         let documents = Arc::new(Semaphore::new(options.document_bytes));
         let queries = Arc::new(Semaphore::new(options.queries));
         Self { inner: Arc::new(Inner { registry, options, documents, queries, lanes: Mutex::default() }) }

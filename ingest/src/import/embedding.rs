@@ -8,6 +8,7 @@ use arrow::array::{
 use arrow::datatypes::Float32Type;
 
 use super::rows::{Rows, defect, vector_item};
+use crate::chunk::embedding_text;
 use crate::embed::{EmbedService, Priority};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sink::{Target, TargetSpace};
@@ -108,11 +109,8 @@ fn text_of(rows: &Rows, row: usize) -> String {
     let value = |column: &Option<StringArray>| {
         column.as_ref().filter(|column| column.is_valid(row)).map(|column| column.value(row).to_owned())
     };
-    let text = value(&rows.texts).unwrap_or_default();
-    match value(&rows.titles) {
-        Some(title) if !title.trim().is_empty() => format!("{title}\n{text}"),
-        _ => text,
-    }
+    // As for the chunks of a document, so that both kinds of points are searched alike.
+    embedding_text(&value(&rows.titles).unwrap_or_default(), &[], &value(&rows.texts).unwrap_or_default())
 }
 
 /// The space's column with the new vectors in it.

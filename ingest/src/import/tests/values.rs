@@ -261,7 +261,7 @@ async fn texts_without_a_vector_are_embedded_and_long_ones_counted() {
     assert_eq!(sink.point("given").vectors["text"], [9.0, 9.0]);
     assert_eq!(sink.point("made").vectors["text"], [3.0, 1.0]);
     assert_eq!(sink.point("made").payload, Some(json!({"lang": "en"})));
-    assert_eq!(sink.point("titled").vectors["text"], [6.0, 1.0]);
+    assert_eq!(sink.point("titled").vectors["text"], ["ti\n\nabc".len() as f32, 1.0]);
     assert_eq!(sink.point("bare").vectors["text"], [7.0, 7.0]);
     assert!(sink.point("blank").vectors.is_empty());
 
