@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use self::embedding::Embedding;
 use self::error::Result;
 use self::sink::EngineSink;
-use self::workers::Workers;
+use self::workers::{Lane, Workers};
 use crate::config::Config;
 
 /// Streams of documents at the same time.
@@ -135,6 +135,7 @@ impl App {
             store.close();
             Ok(())
         };
-        self.workers.maintenance.run(close).await
+        // Not behind a compaction that runs.
+        Lane::new(1).run(close).await
     }
 }

@@ -327,7 +327,7 @@ mod tests {
 
     fn points() -> RecordBatch {
         let vectors = FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(
-            [Some(vec![Some(1.0), Some(0.0)]), None].into_iter(),
+            [Some(vec![Some(1.0), Some(0.0)]), None],
             2,
         );
         RecordBatch::try_from_iter_with_nullable([

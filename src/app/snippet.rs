@@ -115,7 +115,10 @@ mod tests {
     fn a_short_text_is_shown_whole() {
         let text = "a stone in the river";
         let snippet = snippet(text, &spans_of(text, "stone"));
-        assert_eq!(snippet, Snippet { text: text.into(), spans: vec![2..7] });
+        assert_eq!(
+            (snippet.text.as_str(), snippet.spans.as_slice()),
+            (text, spans_of(text, "stone").as_slice())
+        );
     }
 
     #[test]

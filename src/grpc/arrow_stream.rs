@@ -5,9 +5,9 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch};
 use arrow::buffer::Buffer;
-use arrow::compute::cast;
+use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamDecoder;
@@ -22,6 +22,10 @@ use crate::app::workers::panic_message;
 const MAX_COLUMNS: usize = 1_024;
 /// Most rows of one message, whatever its bytes say: columns without bytes can claim any number.
 const MAX_ROWS: usize = 4 << 20;
+/// About so many bytes go into one write: half of the engine's bound, since rows differ in size.
+const PIECE_BYTES: usize = batch::MAX_BATCH_BYTES / 2;
+/// Small batches are joined up to so many rows.
+const JOINED_ROWS: usize = 16_384;
 
 /// Reads one whole IPC stream. `at` is its path in the request. Batches are cut to what one write takes.
 pub fn decode(ipc: Bytes, schema: &CollectionSchema, at: &str) -> Result<Vec<RecordBatch>> {
@@ -51,7 +55,7 @@ fn read(ipc: Bytes, schema: &CollectionSchema, at: &str) -> Result<Vec<RecordBat
             return Err(Error::invalid(at, format!("has more than {MAX_ROWS} rows")));
         }
         let conforming = conform(&found, &full, at)?;
-        batches.extend(pieces(&conforming).filter(|piece| piece.num_rows() > 0));
+        batches.extend(pieces(&conforming));
     }
     decoder.finish().map_err(broken)?;
     match decoder.schema() {
@@ -60,7 +64,7 @@ fn read(ipc: Bytes, schema: &CollectionSchema, at: &str) -> Result<Vec<RecordBat
         Some(found) if batches.is_empty() => {
             conform(&RecordBatch::new_empty(found), &full, at).map(|_| Vec::new())
         }
-        Some(_) => Ok(batches),
+        Some(_) => joined(batches, at),
     }
 }
 
@@ -104,6 +108,14 @@ fn converted(column: &ArrayRef, wanted: &DataType, at: &str) -> Result<ArrayRef>
     if !related(column.data_type(), wanted) {
         return Err(wrong(""));
     }
+    // Views may all show the same long text: what they become is known before room is made for it.
+    let shown = column.as_string_view_opt().map_or(0, |views| views.lengths().map(u64::from).sum());
+    if shown > batch::MAX_BATCH_BYTES as u64 {
+        return Err(Error::invalid(
+            at,
+            format!("shows {shown} bytes of text; at most {}", batch::MAX_BATCH_BYTES),
+        ));
+    }
     cast(column, wanted).map_err(|error| wrong(&format!(": {error}")))
 }
 
@@ -117,7 +129,7 @@ fn related(given: &DataType, wanted: &DataType) -> bool {
     match (given, wanted) {
         (Utf8 | LargeUtf8 | Utf8View, Utf8) => true,
         (Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32 | UInt64, UInt32 | UInt64) => true,
-        (List(item) | LargeList(item), List(wanted)) => related(item.data_type(), wanted.data_type()),
+        (List(item) | LargeList(item), List(_)) => matches!(item.data_type(), Utf8 | LargeUtf8),
         (FixedSizeList(item, width), FixedSizeList(_, wanted)) => {
             width == wanted && matches!(item.data_type(), Float16 | Float32 | Float64)
         }
@@ -130,10 +142,43 @@ fn related(given: &DataType, wanted: &DataType) -> bool {
 
 /// Slices of what one write takes, in rows and in bytes.
 fn pieces(rows: &RecordBatch) -> impl Iterator<Item = RecordBatch> + '_ {
-    let bytes_per_row = rows.get_array_memory_size().div_ceil(rows.num_rows().max(1)).max(1);
-    // Half of the bound: rows differ in size.
-    let most = (batch::MAX_BATCH_BYTES / 2 / bytes_per_row).clamp(1, batch::MAX_BATCH_ROWS);
+    let bytes_per_row = slice_bytes(rows).div_ceil(rows.num_rows().max(1)).max(1);
+    let most = (PIECE_BYTES / bytes_per_row).clamp(1, batch::MAX_BATCH_ROWS);
     (0..rows.num_rows()).step_by(most).map(move |start| rows.slice(start, most.min(rows.num_rows() - start)))
+}
+
+/// Small batches as fewer, larger ones: each is a write, and each write waits for the disk.
+fn joined(batches: Vec<RecordBatch>, at: &str) -> Result<Vec<RecordBatch>> {
+    let mut joined = Vec::new();
+    let mut group: Vec<RecordBatch> = Vec::new();
+    let (mut rows, mut bytes) = (0, 0);
+    let concat = |group: &[RecordBatch]| match group {
+        [] => Ok(None),
+        [one] => Ok(Some(one.clone())),
+        [first, ..] => concat_batches(&first.schema(), group).map(Some),
+    };
+    let broken = |error: ArrowError| Error::invalid(at, error.to_string());
+    for batch in batches {
+        let (more_rows, more_bytes) = (batch.num_rows(), slice_bytes(&batch));
+        if rows + more_rows > JOINED_ROWS || bytes + more_bytes > PIECE_BYTES {
+            joined.extend(concat(&group).map_err(broken)?);
+            group.clear();
+            (rows, bytes) = (0, 0);
+        }
+        rows += more_rows;
+        bytes += more_bytes;
+        group.push(batch);
+    }
+    joined.extend(concat(&group).map_err(broken)?);
+    Ok(joined)
+}
+
+/// Bytes of the rows alone: a batch of a stream shares its buffers with the whole message.
+fn slice_bytes(rows: &RecordBatch) -> usize {
+    rows.columns()
+        .iter()
+        .map(|column| column.to_data().get_slice_memory_size().unwrap_or(usize::MAX / 64))
+        .sum()
 }
 
 #[cfg(test)]
@@ -141,9 +186,9 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
     use super::*;
+    use arrow::array::builder::StringViewBuilder;
     use arrow::array::{
-        Array as _, AsArray as _, FixedSizeListArray, Int64Array, LargeStringArray, ListArray, NullArray,
-        StringArray,
+        FixedSizeListArray, Int64Array, LargeStringArray, ListArray, NullArray, StringArray, StringViewArray,
     };
     use arrow::datatypes::{Float32Type, Float64Type};
     use arrow::ipc::writer::StreamWriter;
@@ -182,7 +227,7 @@ mod tests {
 
     fn sound() -> RecordBatch {
         let vectors = FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(
-            [Some(vec![Some(1.0), Some(0.0)]), None].into_iter(),
+            [Some(vec![Some(1.0), Some(0.0)]), None],
             2,
         );
         batch_of(vec![("id", ids()), ("vector:text", Arc::new(vectors))])
@@ -193,17 +238,18 @@ mod tests {
     }
 
     #[test]
-    fn batches_arrive_in_order() {
+    fn small_batches_are_joined_in_order() {
         let batches = decode(ipc(&sound(), 3), &schema(), "ipc").unwrap();
-        assert_eq!(batches.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(), [2, 2, 2]);
+        let [joined] = batches.as_slice() else { panic!("{batches:?}") };
+        let ids: Vec<_> = joined.column_by_name("id").unwrap().as_string::<i32>().iter().flatten().collect();
+        assert_eq!(ids, ["a", "b", "a", "b", "a", "b"]);
         assert!(decode(ipc(&sound(), 0), &schema(), "ipc").unwrap().is_empty());
     }
 
     #[test]
     fn near_types_are_converted() {
-        let vectors = ListArray::from_iter_primitive::<Float64Type, _, _>(
-            [Some(vec![Some(0.5), Some(1.5)]), None].into_iter(),
-        );
+        let vectors =
+            ListArray::from_iter_primitive::<Float64Type, _, _>([Some(vec![Some(0.5), Some(1.5)]), None]);
         let rows = batch_of(vec![
             ("id", Arc::new(LargeStringArray::from(vec!["a", "b"]))),
             ("page", Arc::new(Int64Array::from(vec![Some(3), None]))),
@@ -223,7 +269,7 @@ mod tests {
         };
         let wide = || -> ArrayRef {
             Arc::new(FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(
-                [Some(vec![Some(1.0); 3]), None].into_iter(),
+                [Some(vec![Some(1.0); 3]), None],
                 3,
             ))
         };
@@ -242,7 +288,7 @@ mod tests {
         for length in 0..bytes.len() - end_marker {
             if let Ok(batches) = decode(bytes.slice(..length), &schema(), "ipc") {
                 // A cut exactly between two messages can't be told from the end of a shorter stream.
-                assert!(batches.len() < 2, "cut at {length}");
+                assert!(batches.iter().map(RecordBatch::num_rows).sum::<usize>() < 4, "cut at {length}");
             }
         }
         for i in 0..bytes.len() {
@@ -250,6 +296,20 @@ mod tests {
             broken[i] ^= 0xff;
             let _no_panic = decode(broken.into(), &schema(), "ipc");
         }
+    }
+
+    #[test]
+    fn views_of_one_long_text_are_counted_before_they_are_copied() {
+        let mut texts = StringViewBuilder::new();
+        let block = texts.append_block(Buffer::from(vec![b'x'; 1 << 20]));
+        for _ in 0..1_000 {
+            texts.try_append_view(block, 0, 1 << 20).unwrap();
+        }
+        let ids: StringArray = (0..1_000).map(|i| Some(i.to_string())).collect();
+        let rows = batch_of(vec![("id", Arc::new(ids)), ("text", Arc::new(texts.finish()))]);
+        assert!(refused(ipc(&rows, 1)).starts_with("messages[0].ipc.text: shows 1048576000 bytes"));
+        let short = batch_of(vec![("id", Arc::new(StringViewArray::from(vec!["a"])))]);
+        assert_eq!(decode(ipc(&short, 1), &schema(), "ipc").unwrap()[0].num_rows(), 1);
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl IngestService for Ingest {
     ) -> Result<Response<v1::DeleteDocumentsResponse>, Status> {
         let v1::DeleteDocumentsRequest { collection, document_ids } = request.into_inner();
         let delete = async {
-            let ids = convert::ids(document_ids, "document_ids")?;
+            let ids = convert::ids(document_ids, convert::MAX_IDS, "document_ids")?;
             self.0.delete_documents(&collection, ids).await
         };
         reply(delete.await.map(|(seq_no, deleted)| v1::DeleteDocumentsResponse { seq_no, deleted }))

@@ -27,6 +27,9 @@ use crate::app::App;
 use crate::app::visibility::Patience;
 use crate::config::ServerConfig;
 
+/// Items of a reply that are converted on the thread that serves the network.
+const MAX_INLINE_ITEMS: usize = 100;
+
 /// Methods that take as long as they take: streams, uploads, extraction, maintenance.
 const LONG_METHODS: [&str; 10] = [
     "/ragstone.v1.PointService/UpsertPoints",
@@ -86,6 +89,20 @@ pub fn router(
 /// The reply to a call.
 fn reply<T>(result: crate::app::error::Result<T>) -> Result<Response<T>, Status> {
     result.map(Response::new).map_err(|error| status::status(&error))
+}
+
+/// Makes a reply of `count` items: a long one is work for another thread.
+async fn converted<T, R>(
+    app: &App,
+    count: usize,
+    items: T,
+    convert: fn(T) -> R,
+) -> crate::app::error::Result<R>
+where
+    T: Send + 'static,
+    R: Send + 'static,
+{
+    if count > MAX_INLINE_ITEMS { app.compute(move || Ok(convert(items))).await } else { Ok(convert(items)) }
 }
 
 /// How long the caller of a request can wait.

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use ragstone_index::collection::ScrollRequest;
-use ragstone_index::search::Select;
+use ragstone_index::search::{PointData, Select};
 use ragstone_proto::v1;
 use ragstone_proto::v1::delete_points_request::Selector as WireSelector;
 use ragstone_proto::v1::point_service_server::PointService;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::convert::{self, filter, point, select};
-use super::{arrow_stream, patience, reply, status};
+use super::{arrow_stream, converted, patience, reply, status};
 use crate::app::App;
 use crate::app::error::{Error, Result as AppResult};
 use crate::app::points::{RejectedRow, Selector, Upserted};
@@ -64,12 +64,12 @@ impl PointService for Points {
         let v1::GetPointsRequest { collection, ids, with_payload, with_vectors, min_seq_no } =
             request.into_inner();
         let get = async {
-            let ids = convert::ids(ids, "ids")?;
+            let ids = convert::ids(ids, convert::MAX_PAGE as usize, "ids")?;
             let select = point_select(with_payload, with_vectors)?;
-            self.0.get_points(&collection, ids, select, min_seq_no, patience).await
+            let points = self.0.get_points(&collection, ids, select, min_seq_no, patience).await?;
+            wire_points(&self.0, points).await
         };
-        let points = get.await.map(|points| points.into_iter().map(select::point).collect());
-        reply(points.map(|points| v1::GetPointsResponse { points }))
+        reply(get.await.map(|points| v1::GetPointsResponse { points }))
     }
 
     async fn delete_points(
@@ -79,9 +79,11 @@ impl PointService for Points {
         let v1::DeletePointsRequest { collection, selector } = request.into_inner();
         let delete = async {
             let selector = match convert::required(selector, "selector")? {
-                WireSelector::Ids(list) => Selector::Ids(convert::ids(list.ids, "ids.ids")?),
+                WireSelector::Ids(list) => {
+                    Selector::Ids(convert::ids(list.ids, convert::MAX_IDS, "ids.ids")?)
+                }
                 WireSelector::DocumentIds(list) => {
-                    Selector::Documents(convert::ids(list.ids, "document_ids.ids")?)
+                    Selector::Documents(convert::ids(list.ids, convert::MAX_IDS, "document_ids.ids")?)
                 }
                 WireSelector::Filter(wire) => Selector::Filter(conditions(filter::filter(wire, "filter")?)?),
             };
@@ -103,12 +105,11 @@ impl PointService for Points {
                 after: Some(page).filter(|page| !page.is_empty()),
                 select: point_select(with_payload, with_vectors)?,
             };
-            self.0.scroll_points(&collection, request).await
+            let page = self.0.scroll_points(&collection, request).await?;
+            let points = wire_points(&self.0, page.points).await?;
+            Ok(v1::ScrollPointsResponse { points, next_page: page.next.unwrap_or_default() })
         };
-        reply(scroll.await.map(|page| v1::ScrollPointsResponse {
-            points: page.points.into_iter().map(select::point).collect(),
-            next_page: page.next.unwrap_or_default(),
-        }))
+        reply(scroll.await)
     }
 
     async fn count_points(
@@ -122,6 +123,10 @@ impl PointService for Points {
         };
         reply(count.await.map(|count| v1::CountPointsResponse { count }))
     }
+}
+
+async fn wire_points(app: &App, points: Vec<PointData>) -> AppResult<Vec<v1::Point>> {
+    converted(app, points.len(), points, |points| points.into_iter().map(select::point).collect()).await
 }
 
 /// What a point carries when it is read by id or page: no words were searched, so none are marked.

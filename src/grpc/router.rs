@@ -28,8 +28,10 @@ use crate::app::workers::panic_message;
 const REQUEST_ID: &str = "x-request-id";
 /// Longest id that a client may give.
 const MAX_REQUEST_ID_BYTES: usize = 64;
-/// An own deadline lies this much before the transport's, which answers with another code.
-const DEADLINE_MARGIN: Duration = Duration::from_millis(2);
+/// The part of a client's time that is left for the answer's way: with it the client learns why, where its own clock
+/// would only tell that the time is over.
+const DEADLINE_MARGIN: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(2)..=Duration::from_millis(50);
 
 /// When a call has to be answered. In the extensions of each request.
 #[derive(Debug, Clone, Copy)]
@@ -167,7 +169,10 @@ async fn answer(handler: Handler, mut request: Request<Body>, limit: Option<Dura
 /// The shorter of the client's time (`grpc-timeout`) and the server's.
 fn time_limit(headers: &HeaderMap, server: Option<Duration>) -> Option<Duration> {
     let client = headers.get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
-    let client = client.map(|time| time.saturating_sub(DEADLINE_MARGIN));
+    let client = client.map(|time| {
+        let margin = (time / 20).clamp(*DEADLINE_MARGIN.start(), *DEADLINE_MARGIN.end());
+        time.saturating_sub(margin)
+    });
     match (client, server) {
         (Some(client), Some(server)) => Some(client.min(server)),
         (client, server) => client.or(server),

@@ -7,7 +7,7 @@ use ragstone_proto::v1::search_service_server::SearchService;
 use tonic::{Request, Response, Status};
 
 use super::convert::search;
-use super::{patience, reply};
+use super::{converted, patience, reply};
 use crate::app::App;
 use crate::app::error::{Error, Result as AppResult};
 use crate::app::search::MAX_SEARCHES;
@@ -21,8 +21,11 @@ impl SearchService for Search {
         request: Request<v1::SearchRequest>,
     ) -> Result<Response<v1::SearchResponse>, Status> {
         let patience = patience(&request);
-        let answer = async { self.0.search(search::query(request.into_inner())?, patience).await };
-        reply(answer.await.map(search::reply))
+        let search = async {
+            let answer = self.0.search(search::query(request.into_inner())?, patience).await?;
+            converted(&self.0, answer.hits.len(), answer, search::reply).await
+        };
+        reply(search.await)
     }
 
     async fn search_batch(
@@ -30,9 +33,13 @@ impl SearchService for Search {
         request: Request<v1::SearchBatchRequest>,
     ) -> Result<Response<v1::SearchBatchResponse>, Status> {
         let patience = patience(&request);
-        let answers = async { self.0.search_batch(queries(request.into_inner())?, patience).await };
-        let results = answers.await.map(|answers| answers.into_iter().map(search::reply).collect());
-        reply(results.map(|results| v1::SearchBatchResponse { results }))
+        let search = async {
+            let answers = self.0.search_batch(queries(request.into_inner())?, patience).await?;
+            let hits = answers.iter().map(|answer| answer.hits.len()).sum();
+            converted(&self.0, hits, answers, |answers| answers.into_iter().map(search::reply).collect())
+                .await
+        };
+        reply(search.await.map(|results| v1::SearchBatchResponse { results }))
     }
 }
 

@@ -107,23 +107,23 @@ pub fn refused(status: Status) -> Status {
     }
 }
 
-/// Field and cause of a decoder's message `… Protobuf message: A.b: C.d: cause`; outermost fields first.
+/// Field and cause of a decoder's message `… Protobuf message: C.d: A.b: cause`; innermost fields first.
 fn undecodable(message: &str) -> (String, String) {
     let Some((_, path_and_cause)) = message.split_once("Protobuf message: ") else {
         return ("request".into(), message.into());
     };
     let parts: Vec<&str> = path_and_cause.split(": ").collect();
-    let is_field = |part: &&&str| part.split_once('.').is_some_and(|(_, field)| !field.contains(' '));
-    let fields: Vec<&str> = parts
-        .iter()
-        .take_while(is_field)
-        .filter_map(|part| part.split_once('.').map(|(_, field)| field))
-        .collect();
+    let fields: Vec<&str> = parts.iter().copied().map_while(field_of).collect();
     let cause = parts.get(fields.len()..).unwrap_or_default().join(": ");
     // A nested filter is named again at each level: the first levels say enough.
-    let field =
-        if fields.is_empty() { "request".into() } else { fields.get(..4).unwrap_or(&fields).join(".") };
-    (field, cause)
+    let outermost: Vec<&str> = fields.into_iter().rev().take(4).collect();
+    let path = if outermost.is_empty() { "request".into() } else { outermost.join(".") };
+    (path, cause)
+}
+
+/// `Message.field` -> `field`; `None` for words.
+fn field_of(part: &str) -> Option<&str> {
+    part.split_once('.').map(|(_, field)| field).filter(|field| !field.contains(' '))
 }
 
 fn build(code: Code, reason: &str, message: &str, violations: &[Violation]) -> Status {
@@ -187,8 +187,8 @@ mod tests {
             "invalid string value: data is not UTF-8 encoded",
         );
         check(
-            "failed to decode Protobuf message: A.filter: B.must: C.filter: B.must: C.filter: recursion limit reached",
-            "filter.must.filter.must",
+            "failed to decode Protobuf message: B.must: C.kind: B.must: C.kind: B.must: A.filter: recursion limit reached",
+            "filter.must.kind.must",
             "recursion limit reached",
         );
         check("failed to decode Protobuf message: invalid varint", "request", "invalid varint");

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, FixedSizeListArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::Float32Type;
@@ -210,7 +211,7 @@ async fn filters_without_end() {
     refused(
         server.points().count_points(count(values)).await,
         Code::InvalidArgument,
-        "filter.must[0].field.any_of",
+        "filter.must[0].any_of",
     );
     assert!(server.is_up().await);
 }
@@ -224,8 +225,7 @@ async fn fields_that_the_schema_does_not_have() {
     assert!(status.message().contains("colour") && status.message().contains("year"), "{status:?}");
     let mistyped = must(vec![field("year", Test::Equals(word("red")))]);
     let request = v1::CountPointsRequest { collection: "c".into(), filter: mistyped };
-    let status = refused(server.points().count_points(request).await, Code::InvalidArgument, "");
-    assert!(status.message().contains("year"), "{status:?}");
+    refused(server.points().count_points(request).await, Code::InvalidArgument, "filter.must[0].equals");
 }
 
 fn ipc(rows: &RecordBatch) -> Bytes {
@@ -277,19 +277,22 @@ async fn arrow_streams_that_are_none() {
 
 #[tokio::test]
 async fn more_calls_than_fit() {
-    let server = TestServer::with(|config| config.server.max_in_flight = 2).await;
+    let server = TestServer::with(|config| {
+        config.server.max_in_flight = 2;
+        config.server.request_timeout = Duration::from_secs(2);
+    });
+    let server = server.await;
     server.create_plain("c", 2).await;
     // A reader that waits for a write takes a place.
     let waiting = (0..8).map(|_| {
         let mut client = server.points();
         tokio::spawn(async move {
-            let mut request = Request::new(v1::GetPointsRequest {
+            let request = v1::GetPointsRequest {
                 collection: "c".into(),
                 ids: vec!["a".into()],
                 min_seq_no: Some(1_000_000),
                 ..Default::default()
-            });
-            request.set_timeout(std::time::Duration::from_secs(2));
+            };
             client.get_points(request).await.unwrap_err().code()
         })
     });

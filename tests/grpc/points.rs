@@ -1,6 +1,7 @@
 //! `PointService`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, FixedSizeListArray, RecordBatch, StringArray};
 use arrow::datatypes::Float32Type;
@@ -241,7 +242,7 @@ async fn a_reader_may_wait_for_a_write() {
     let (mut reader, mut writer) = (server.points(), server.points());
     let waiting = reader.get_points(request(seq_no + 1));
     let writing = async {
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
         let points = vec![v1::Point {
             vectors: [("v".to_owned(), numbers(&[0.0, 1.0]))].into(),
             ..point("b", &[1.0, 0.0])
@@ -251,7 +252,8 @@ async fn a_reader_may_wait_for_a_write() {
     let (read, written) = tokio::join!(waiting, writing);
     assert_eq!((read.is_ok(), written.is_ok()), (true, true));
     let mut far = tonic::Request::new(request(seq_no + 1_000));
-    far.set_timeout(std::time::Duration::from_millis(300));
+    far.set_timeout(Duration::from_secs(1));
     let status = server.points().get_points(far).await.unwrap_err();
-    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    // The client's own clock, which says "cancelled", may be faster than the answer.
+    assert!(matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled), "{status:?}");
 }

@@ -57,18 +57,16 @@ impl Converter {
                 Ok(Condition::Nested(self.filter(nested, &format!("{at}.filter"), depth + 1)?))
             }
             Some(Kind::HasId(list)) => {
-                check_count(list.ids.len(), &format!("{at}.has_id.ids"))?;
+                check_count(list.ids.len(), &format!("{at}.has_id"))?;
                 Ok(Condition::HasId(list.ids))
             }
             Some(Kind::Field(field)) => {
-                let at = format!("{at}.field");
                 if field.field.is_empty() {
                     return Err(Error::invalid(format!("{at}.field"), "is empty"));
                 }
-                let test = field
-                    .test
-                    .ok_or_else(|| Error::invalid(&at, "has no test: give equals, any_of, range, …"))?;
-                Ok(Condition::Field { field: field.field, test: field_test(test, &at)? })
+                let no_test = || Error::invalid(at, "has no test: give equals, any_of, range, …");
+                let test = field_test(field.test.ok_or_else(no_test)?, at)?;
+                Ok(Condition::Field { field: field.field, test })
             }
         }
     }
@@ -216,19 +214,19 @@ mod tests {
             assert!(message.starts_with(expect), "{message}");
         };
         check(must(vec![v1::Condition { kind: None }]), "filter.must[0]: is empty");
-        check(must(vec![field("a", None)]), "filter.must[0].field: has no test");
-        check(must(vec![field("", Some(Test::Exists(true)))]), "filter.must[0].field.field: is empty");
+        check(must(vec![field("a", None)]), "filter.must[0]: has no test");
+        check(must(vec![field("", Some(Test::Exists(true)))]), "filter.must[0].field: is empty");
         check(
             must(vec![field("a", Some(Test::Range(v1::Range::default())))]),
-            "filter.must[0].field.range: has no bound",
+            "filter.must[0].range: has no bound",
         );
         check(
             must(vec![field("a", Some(Test::Equals(v1::Value { kind: None })))]),
-            "filter.must[0].field.equals: is null",
+            "filter.must[0].equals: is null",
         );
         let nan = v1::Value { kind: Some(ValueKind::FloatValue(f64::NAN)) };
-        check(must(vec![field("a", Some(Test::Equals(nan)))]), "filter.must[0].field.equals: NaN");
+        check(must(vec![field("a", Some(Test::Equals(nan)))]), "filter.must[0].equals: NaN");
         let ids = v1::IdList { ids: vec![String::new(); MAX_FILTER_VALUES + 1] };
-        check(must(vec![v1::Condition { kind: Some(Kind::HasId(ids)) }]), "filter.must[0].has_id.ids: 10001");
+        check(must(vec![v1::Condition { kind: Some(Kind::HasId(ids)) }]), "filter.must[0].has_id: 10001");
     }
 }

@@ -16,7 +16,7 @@ use crate::app::error::{Error, Result};
 pub const MAX_PAGE: u32 = 10_000;
 /// Items of a page when the request doesn't say.
 pub const DEFAULT_PAGE: u32 = 100;
-/// Most ids of one request.
+/// Most ids of one request that deletes.
 pub const MAX_IDS: usize = 65_536;
 
 /// Size of a page: absent means [`DEFAULT_PAGE`].
@@ -28,12 +28,12 @@ pub fn page_limit(limit: Option<u32>) -> Result<usize> {
 }
 
 /// A list of ids: not empty, not too many.
-pub fn ids(ids: Vec<String>, at: &str) -> Result<Vec<String>> {
+pub fn ids(ids: Vec<String>, most: usize, at: &str) -> Result<Vec<String>> {
     if ids.is_empty() {
         return Err(Error::invalid(at, "is empty: name at least one"));
     }
-    if ids.len() > MAX_IDS {
-        return Err(Error::invalid(at, format!("{} ids are more than {MAX_IDS}", ids.len())));
+    if ids.len() > most {
+        return Err(Error::invalid(at, format!("{} ids are more than {most}", ids.len())));
     }
     Ok(ids)
 }

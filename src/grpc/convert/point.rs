@@ -100,6 +100,10 @@ fn find_space<'a>(schema: &'a CollectionSchema, name: &str) -> Option<(usize, &'
     schema.vectors.iter().enumerate().find(|(_, space)| space.name == name)
 }
 
+/// Name of a column, and its value of a row.
+type TextColumn = (&'static str, fn(&Row) -> &str);
+type NumberColumn<T> = (&'static str, fn(&Row) -> Option<T>);
+
 /// Rows of one request as columns. Vector columns that no row fills are left out.
 fn assemble(rows: &[Row], schema: &CollectionSchema) -> Result<RecordBatch> {
     let mut fields = Vec::new();
@@ -110,7 +114,7 @@ fn assemble(rows: &[Row], schema: &CollectionSchema) -> Result<RecordBatch> {
     };
     let ids: StringArray = rows.iter().map(|row| Some(row.id.as_str())).collect();
     add(batch::ID, Arc::new(ids), false);
-    let texts: [(&str, fn(&Row) -> &str); 5] = [
+    let texts: [TextColumn; 5] = [
         (batch::DOCUMENT_ID, |row| &row.origin.document_id),
         (batch::TEXT, |row| &row.text),
         (batch::URI, |row| &row.origin.uri),
@@ -128,13 +132,13 @@ fn assemble(rows: &[Row], schema: &CollectionSchema) -> Result<RecordBatch> {
         Arc::new(rows.iter().map(|row| row.payload.as_deref()).collect::<StringArray>()),
         true,
     );
-    let numbers: [(&str, fn(&Row) -> Option<u32>); 2] =
+    let numbers: [NumberColumn<u32>; 2] =
         [(batch::PAGE, |row| row.origin.page), (batch::CHUNK_INDEX, |row| row.origin.chunk_index)];
     for (name, value) in numbers {
         add(name, Arc::new(rows.iter().map(value).collect::<UInt32Array>()), true);
     }
     add(batch::HEADING_PATH, heading_paths(rows), true);
-    let spans: [(&str, fn(&Row) -> Option<u64>); 2] =
+    let spans: [NumberColumn<u64>; 2] =
         [(batch::SPAN_START, |row| row.origin.span_start), (batch::SPAN_END, |row| row.origin.span_end)];
     for (name, value) in spans {
         add(name, Arc::new(rows.iter().map(value).collect::<UInt64Array>()), true);
