@@ -1,7 +1,7 @@
 //! The gRPC surface: thin services over the application layer. A handler converts, calls [`crate::app::App`], converts
 //! back; nothing of the engine's meaning lives here.
 //!
-//! Every call passes [`router`]; every error becomes a status in [`status`].
+//! Every call passes [`mod@router`]; every error becomes a status in [`status`].
 
 mod admin;
 pub mod arrow_stream;
