@@ -13,9 +13,9 @@ use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, Int64Array, Recor
 use arrow::datatypes::{DataType, Field};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
+use ragstone_proto::v1 as api;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use ragstone_proto::v1 as api;
 
 #[path = "support/mod.rs"]
 mod support;
@@ -54,13 +54,15 @@ async fn main() -> Result<()> {
 }
 
 async fn import(server: &Server, file: &Path) -> Result<()> {
-    let mut collections = api::collection_service_client::CollectionServiceClient::new(server.channel.clone());
+    let mut collections =
+        api::collection_service_client::CollectionServiceClient::new(server.channel.clone());
     let space = api::VectorSpace { name: "v".into(), dimension: DIMENSION as u32, ..Default::default() };
     let schema = Some(api::CollectionSchema { vectors: vec![space], ..Default::default() });
     let request = api::CreateCollectionRequest { name: "bench".into(), schema, if_not_exists: false };
     collections.create_collection(request).await?;
     let mut client = api::ingest_service_client::IngestServiceClient::new(server.channel.clone());
-    let columns = api::ColumnMapping { vectors: [("v".to_owned(), "vector".to_owned())].into(), ..Default::default() };
+    let columns =
+        api::ColumnMapping { vectors: [("v".to_owned(), "vector".to_owned())].into(), ..Default::default() };
     let request = api::ImportRequest {
         collection: "bench".into(),
         paths: vec![file.display().to_string()],
@@ -76,7 +78,8 @@ async fn import(server: &Server, file: &Path) -> Result<()> {
 
 fn write_file(path: &Path, rows: usize) -> Result<()> {
     let mut rng = StdRng::seed_from_u64(11);
-    let centers: Vec<Vec<f32>> = (0..256).map(|_| (0..DIMENSION).map(|_| rng.random_range(-1.0..1.0)).collect()).collect();
+    let centers: Vec<Vec<f32>> =
+        (0..256).map(|_| (0..DIMENSION).map(|_| rng.random_range(-1.0..1.0)).collect()).collect();
     let properties = WriterProperties::builder().set_max_row_group_row_count(Some(ROW_GROUP)).build();
     let mut writer: Option<ArrowWriter<File>> = None;
     for start in (0..rows).step_by(ROW_GROUP) {
@@ -87,7 +90,8 @@ fn write_file(path: &Path, rows: usize) -> Result<()> {
             values.extend(center.iter().map(|x| x + rng.random_range(-0.6f32..0.6)));
         }
         let item = Arc::new(Field::new("item", DataType::Float32, true));
-        let vectors = FixedSizeListArray::new(item, DIMENSION as i32, Arc::new(Float32Array::from(values)), None);
+        let vectors =
+            FixedSizeListArray::new(item, DIMENSION as i32, Arc::new(Float32Array::from(values)), None);
         let ids = StringArray::from_iter_values((start..start + count).map(|row| format!("row-{row}")));
         let years = Int64Array::from_iter_values((0..count).map(|row| 1990 + (row % 40) as i64));
         let columns: [(&str, ArrayRef); 3] =
@@ -95,7 +99,11 @@ fn write_file(path: &Path, rows: usize) -> Result<()> {
         let batch = RecordBatch::try_from_iter(columns)?;
         let writer = match &mut writer {
             Some(writer) => writer,
-            empty => empty.insert(ArrowWriter::try_new(File::create(path)?, batch.schema(), Some(properties.clone()))?),
+            empty => empty.insert(ArrowWriter::try_new(
+                File::create(path)?,
+                batch.schema(),
+                Some(properties.clone()),
+            )?),
         };
         writer.write(&batch)?;
     }

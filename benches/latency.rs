@@ -32,8 +32,10 @@ async fn main() -> Result<()> {
     let data = tempfile::tempdir()?;
     let server = Server::start(data.path(), &[]).await?;
     ingest(&server.channel, &folder).await?;
-    let texts: Vec<String> =
-        lines(&folder.join("queries.jsonl"))?.iter().filter_map(|query| Some(query["text"].as_str()?.to_owned())).collect();
+    let texts: Vec<String> = lines(&folder.join("queries.jsonl"))?
+        .iter()
+        .filter_map(|query| Some(query["text"].as_str()?.to_owned()))
+        .collect();
     let vectors = some_vectors(&server.channel).await?;
     println!("| query | clients | QPS | p50 ms | p95 ms | p99 ms |");
     println!("|---|--:|--:|--:|--:|--:|");
@@ -67,7 +69,11 @@ async fn main() -> Result<()> {
 }
 
 /// Sorted times of all queries, and the time that they took together.
-async fn run(channel: &Channel, requests: &Arc<Vec<api::SearchRequest>>, clients: usize) -> Result<(Vec<Duration>, Duration)> {
+async fn run(
+    channel: &Channel,
+    requests: &Arc<Vec<api::SearchRequest>>,
+    clients: usize,
+) -> Result<(Vec<Duration>, Duration)> {
     let started = Instant::now();
     let mut tasks = Vec::new();
     for client in 0..clients {
@@ -103,7 +109,9 @@ async fn ingest(channel: &Channel, folder: &Path) -> Result<()> {
             collection: COLLECTION.into(),
             document_id: line["_id"].as_str().unwrap_or_default().into(),
             title: line["title"].as_str().unwrap_or_default().into(),
-            content: Some(api::ingest_document_request::Content::Text(line["text"].as_str().unwrap_or_default().into())),
+            content: Some(api::ingest_document_request::Content::Text(
+                line["text"].as_str().unwrap_or_default().into(),
+            )),
             ..Default::default()
         })
         .collect();
@@ -124,7 +132,10 @@ async fn some_vectors(channel: &Channel) -> Result<Vec<api::Vector>> {
         ..Default::default()
     };
     let points = points.scroll_points(request).await?.into_inner().points;
-    points.into_iter().map(|mut point| point.vectors.remove("text").context("a point without a vector")).collect()
+    points
+        .into_iter()
+        .map(|mut point| point.vectors.remove("text").context("a point without a vector"))
+        .collect()
 }
 
 fn lines(path: &Path) -> Result<Vec<serde_json::Value>> {

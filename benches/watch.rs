@@ -49,19 +49,27 @@ async fn main() -> Result<()> {
     }
     times.sort_unstable();
     let [p50, p95, worst] = [0.5, 0.95, 1.0].map(|share| percentile(&times, share));
-    println!("close to first hit, {WRITTEN} files one by one: p50 {p50:.0} ms, p95 {p95:.0} ms, longest {worst:.0} ms");
+    println!(
+        "close to first hit, {WRITTEN} files one by one: p50 {p50:.0} ms, p95 {p95:.0} ms, longest {worst:.0} ms"
+    );
 
     let changed = Instant::now();
     change(&root, "a")?;
     agrees(&server.channel, &root).await?;
-    println!("{CHANGED} renamed, edited and deleted each: agrees after {:.1} s", changed.elapsed().as_secs_f64());
+    println!(
+        "{CHANGED} renamed, edited and deleted each: agrees after {:.1} s",
+        changed.elapsed().as_secs_f64()
+    );
 
     server.kill()?;
     change(&root, "b")?;
     let restarted = Instant::now();
     let server = Server::start(data.path(), &watch).await?;
     agrees(&server.channel, &root).await?;
-    println!("the same while the server was down: agrees {:.1} s after its start", restarted.elapsed().as_secs_f64());
+    println!(
+        "the same while the server was down: agrees {:.1} s after its start",
+        restarted.elapsed().as_secs_f64()
+    );
     Ok(())
 }
 
@@ -137,7 +145,9 @@ async fn points(channel: &Channel) -> Result<BTreeSet<(String, String)>> {
             Err(status) if status.code() == tonic::Code::NotFound => return Ok(all),
             reply => reply?.into_inner(),
         };
-        all.extend(reply.points.into_iter().map(|point| (point.origin.unwrap_or_default().document_id, point.text)));
+        all.extend(
+            reply.points.into_iter().map(|point| (point.origin.unwrap_or_default().document_id, point.text)),
+        );
         page = reply.next_page;
         if page.is_empty() {
             return Ok(all);

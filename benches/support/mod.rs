@@ -1,4 +1,5 @@
 //! What the benches share: a server as a process of its own, percentiles, memory.
+#![allow(dead_code, reason = "each bench uses a part of it")]
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
