@@ -8,9 +8,9 @@
 //! | `payload` | Utf8 | a JSON object |
 //! | `uri`, `title`, `media_type` | Utf8 | origin |
 //! | `page`, `chunk_index` | UInt32 | origin: page from 1, chunk from 0 |
-//! | `heading_path` | List<Utf8> | headings above the chunk, outermost first |
+//! | `heading_path` | `List<Utf8>` | headings above the chunk, outermost first |
 //! | `span_start`, `span_end` | UInt64 | bytes in the document's extracted text |
-//! | `vector:NAME` | FixedSizeList<Float32, dimension> | one per vector space |
+//! | `vector:NAME` | `FixedSizeList<Float32, dimension>` | one per vector space |
 //!
 //! Only `id` must be there; a column that is missing is a column of nulls. Unknown columns are an error that names
 //! them.
