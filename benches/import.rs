@@ -29,14 +29,17 @@ const ROW_GROUP: usize = 10_000;
 async fn main() -> Result<()> {
     let given: Vec<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
     let sizes = if given.is_empty() { vec![50_000, 200_000] } else { given };
-    println!("| rows | file MiB | durable rows/s | indexed rows/s | peak RSS MiB |");
-    println!("|--:|--:|--:|--:|--:|");
+    println!(
+        "| rows | file MiB | durable rows/s | indexed rows/s | peak own MiB | peak RSS MiB with mapped files |"
+    );
+    println!("|--:|--:|--:|--:|--:|--:|");
     for rows in sizes {
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("vectors.parquet");
         write_file(&file, rows)?;
         let mib = file.metadata()?.len() >> 20;
         let server = Server::start(&folder.path().join("data"), &[]).await?;
+        let own = server.watch_own_memory();
         let started = Instant::now();
         import(&server, &file).await?;
         let durable = started.elapsed();
@@ -44,9 +47,10 @@ async fn main() -> Result<()> {
         admin.flush(api::FlushRequest { collection: "bench".into() }).await?;
         let indexed = started.elapsed();
         println!(
-            "| {rows} | {mib} | {:.0} | {:.0} | {} |",
+            "| {rows} | {mib} | {:.0} | {:.0} | {} | {} |",
             rows as f64 / durable.as_secs_f64(),
             rows as f64 / indexed.as_secs_f64(),
+            own.most_mib(),
             server.memory_mib("VmHWM")
         );
     }

@@ -4,6 +4,8 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -44,9 +46,22 @@ impl Server {
 
     /// A line of `/proc/PID/status` in MiB: `VmHWM` (peak) or `VmRSS` (now). Zero where there is no such file.
     pub fn memory_mib(&self, line: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let found = status.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(':'));
-        found.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) / 1024
+        memory_mib(self.child.id(), line)
+    }
+
+    /// Samples the memory that is its own (`RssAnon`, without mapped files, which the system takes back when it needs to)
+    /// until the returned guard goes; the guard knows the most that was seen, in MiB.
+    pub fn watch_own_memory(&self) -> OwnMemory {
+        let (process, most, stop) =
+            (self.child.id(), Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let guard = OwnMemory { most: Arc::clone(&most), stop: Arc::clone(&stop) };
+        std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                most.fetch_max(memory_mib(process, "RssAnon"), Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        guard
     }
 
     /// Ends it as a power cut would.
@@ -61,6 +76,31 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.kill();
     }
+}
+
+/// See [`Server::watch_own_memory`].
+pub struct OwnMemory {
+    most: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+}
+
+impl OwnMemory {
+    /// The most that was seen, in MiB.
+    pub fn most_mib(&self) -> u64 {
+        self.most.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for OwnMemory {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+fn memory_mib(process: u32, line: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let found = status.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(':'));
+    found.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) / 1024
 }
 
 /// The value below which a share of the sorted times lie, in milliseconds.

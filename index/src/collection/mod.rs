@@ -47,7 +47,7 @@ const MAX_FROZEN: usize = 2;
 const MAX_GROUP_WRITES: usize = 1_024;
 const MAX_GROUP_BYTES: usize = 64 << 20;
 /// How long a writer waits for a seal before it is told that the engine can't keep up.
-const SEAL_PATIENCE: Duration = Duration::from_secs(60);
+const SEAL_PATIENCE: Duration = Duration::from_secs(300);
 
 /// A collection that is open.
 #[derive(Debug)]
