@@ -41,8 +41,9 @@ use crate::store::StoreOptions;
 use crate::vector::VectorsParams;
 use crate::write::{WriteReceipt, WriteRequest};
 
-/// Memtables that may wait to be sealed; a writer that would add one more waits.
-const MAX_FROZEN: usize = 2;
+/// Memtables that may wait to be sealed while writes go on; one more, and writers wait. More would only be memory: a
+/// bulk load is as fast as its graphs are built.
+const MAX_FROZEN: usize = 1;
 /// Writes and bytes that share one flush of the log, at most.
 const MAX_GROUP_WRITES: usize = 1_024;
 const MAX_GROUP_BYTES: usize = 64 << 20;

@@ -734,7 +734,7 @@ mod tests {
         };
         let mut files = Files::default();
         let before = Instant::now();
-        let foreign = files.take_ledger(vec![entry("/root/a", "1"), entry("/other/b", "1")], &names, before);
+        let foreign = files.take_ledger(vec![entry("/watched/a", "1"), entry("/other/b", "1")], &names, before);
         assert_eq!(foreign, ["/other/b"]);
         assert_eq!((files.get("a").unwrap().chunks, files.counts().indexed), (3, 1));
 
@@ -744,7 +744,7 @@ mod tests {
             record.set_stored(FileState::Indexed, stat(20, 5, 1), NOW_NS, format!("{RECIPE}2"), 4);
         };
         files.finish("a", later, false, change);
-        files.take_ledger(vec![entry("/root/a", "1")], &names, before);
+        files.take_ledger(vec![entry("/watched/a", "1")], &names, before);
         assert_eq!(files.get("a").unwrap().chunks, 4);
         files.take_ledger(Vec::new(), &names, before);
         assert!(files.any_stored());
