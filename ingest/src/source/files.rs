@@ -734,7 +734,8 @@ mod tests {
         };
         let mut files = Files::default();
         let before = Instant::now();
-        let foreign = files.take_ledger(vec![entry("/watched/a", "1"), entry("/other/b", "1")], &names, before);
+        let foreign =
+            files.take_ledger(vec![entry("/watched/a", "1"), entry("/other/b", "1")], &names, before);
         assert_eq!(foreign, ["/other/b"]);
         assert_eq!((files.get("a").unwrap().chunks, files.counts().indexed), (3, 1));
 
