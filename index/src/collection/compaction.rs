@@ -55,6 +55,9 @@ impl Collection {
                 return;
             }
             if let Err(error) = self.merge(&due) {
+                if self.closed.load(Ordering::Acquire) {
+                    return;
+                }
                 tracing::error!(collection = self.name, %error, "a compaction failed; the old segments stay");
                 return;
             }

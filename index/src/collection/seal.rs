@@ -62,6 +62,8 @@ impl Collection {
             match self.seal_oldest() {
                 Ok(true) => self.maintenance.request(Task::Compact, self.this.clone()),
                 Ok(false) => return,
+                // Building was told to stop; the log has the rows.
+                Err(_) if self.closed.load(Ordering::Acquire) => return,
                 Err(error) => {
                     tracing::error!(collection = self.name, %error, "a memtable could not be sealed; it stays in memory and log");
                     self.state.lock().seal_error = Some(error.to_string());
