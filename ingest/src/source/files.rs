@@ -719,7 +719,7 @@ mod tests {
 
     #[test]
     fn the_ledger_is_taken_over_unless_something_newer_is_known() {
-        let names = Names::new(Path::new("/root"));
+        let names = Names::new(Path::new("/watched"));
         let entry = |id: &str, version: &str| DocumentEntry {
             id: id.into(),
             uri: String::new(),
