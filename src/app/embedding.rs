@@ -98,7 +98,7 @@ impl Embedding {
             if wanting.rows.is_empty() {
                 continue;
             }
-            check_bytes(rows.num_rows(), space)?;
+            check_vector_bytes(rows.num_rows(), space.dimension)?;
             let embedder = self.checked(space).await?;
             let vectors = self.service.embed(&embedder.name, wanting.texts, Priority::Document).await?;
             rows = with_vectors(&rows, space, &wanting.rows, &vectors)?;
@@ -147,8 +147,10 @@ fn strings<'a>(rows: &'a RecordBatch, column: &str) -> Option<&'a StringArray> {
     rows.column_by_name(column)?.as_string_opt::<i32>()
 }
 
-fn check_bytes(rows: usize, space: &VectorSpace) -> Result<()> {
-    let bytes = rows.saturating_mul(space.dimension as usize).saturating_mul(size_of::<f32>());
+/// Refuses a vector column of more bytes than a write may have, before any of it is allocated: one vector among many rows
+/// of a wide space could ask for gigabytes.
+pub fn check_vector_bytes(rows: usize, dimension: u32) -> Result<()> {
+    let bytes = rows.saturating_mul(dimension as usize).saturating_mul(size_of::<f32>());
     if bytes > batch::MAX_BATCH_BYTES {
         return Err(ragstone_index::Error::LimitExceeded {
             what: "bytes of the vectors of one write",

@@ -56,13 +56,7 @@ pub(super) async fn run(args: Args) -> Outcome {
 }
 
 fn parse_watch(text: &str) -> Result<WatchConfig, String> {
-    // A folder's name may hold "=", a collection's can't.
-    match text.rsplit_once('=') {
-        Some((path, collection)) if !path.is_empty() && !collection.is_empty() => {
-            Ok(WatchConfig { path: path.into(), collection: collection.to_owned(), ignore: Vec::new() })
-        }
-        _ => Err("expected DIR=COLLECTION, as in: ./notes=notes".to_owned()),
-    }
+    text.parse().map_err(|_| "expected DIR=COLLECTION, as in: ./notes=notes".to_owned())
 }
 
 fn parse_log_format(text: &str) -> Result<LogFormat, String> {

@@ -73,7 +73,7 @@ pub struct WatchConfig {
 impl std::str::FromStr for WatchConfig {
     type Err = ConfigError;
 
-    /// `DIR=COLLECTION`
+    /// `DIR=COLLECTION`; a folder's name may hold "=", a collection's can't.
     fn from_str(text: &str) -> Result<Self, ConfigError> {
         match text.rsplit_once('=') {
             Some((path, collection)) if !path.is_empty() && !collection.is_empty() => {

@@ -12,7 +12,7 @@ use crate::collection::seal::{carried_over, entry_of};
 use crate::collection::snapshot::PartView;
 use crate::collection::{Collection, CompactionReport};
 use crate::error::{Error, Result};
-use crate::segment::{LiveRows, Part, Segment, SegmentPlan, open_segment, segment_dir, write_segment};
+use crate::segment::{LiveRows, Part, Segment, segment_dir};
 use crate::store::StoreOptions;
 
 /// Rows of the smallest size class.
@@ -88,28 +88,7 @@ impl Collection {
             let mut state = self.state.lock();
             (state.manifest.take_segment_id(), Arc::clone(&state.tables.schema))
         };
-        let params = self.vectors_params();
-        let merged = if rows.len() == 0 {
-            None
-        } else {
-            let plan = SegmentPlan {
-                directory: &*self.directory,
-                id,
-                schema: &schema,
-                rows: &rows,
-                vectors: &params,
-                cancel: &self.closed,
-            };
-            let opened = self.directory.delete_dir(&segment_dir(id)).and_then(|()| {
-                write_segment(&plan)?;
-                open_segment(&*self.directory, id, &schema, &params, false)
-            });
-            if opened.is_err() {
-                // Best effort: what stays is swept at the next start.
-                let _ = self.directory.delete_dir(&segment_dir(id));
-            }
-            Some(Arc::new(opened?))
-        };
+        let merged = self.build_segment(id, &schema, &rows)?;
         let inputs: Vec<u64> =
             inputs.iter().filter_map(|view| view.segment().map(|segment| segment.id)).collect();
         self.install_merged(&inputs, &rows, merged)

@@ -18,7 +18,7 @@ use crate::maintenance::Task;
 use crate::manifest::{ManifestV1, SegmentEntry};
 use crate::memtable::Memtable;
 use crate::schema::CollectionSchema;
-use crate::segment::{LiveRows, Part, Segment, SegmentPlan, open_segment, segment_dir, write_segment};
+use crate::segment::{LiveRows, Part, Segment, SegmentPlan, build_segment};
 use crate::tombstones::write_tombstones;
 
 /// Folder of the tombstones.
@@ -84,32 +84,27 @@ impl Collection {
             (memtable, live, Arc::clone(&state.tables.schema), state.manifest.take_segment_id())
         };
         let rows = LiveRows::new(vec![(Part::Memtable(Arc::clone(&memtable)), live)]);
-        let params = self.vectors_params();
-        let segment = if rows.len() == 0 {
-            None
-        } else {
-            let written = self.directory.delete_dir(&segment_dir(id)).and_then(|()| {
-                write_segment(&SegmentPlan {
-                    directory: &*self.directory,
-                    id,
-                    schema: &schema,
-                    rows: &rows,
-                    vectors: &params,
-                    cancel: &self.closed,
-                })?;
-                open_segment(&*self.directory, id, &schema, &params, false)
-            });
-            match written {
-                Ok(segment) => Some(Arc::new(segment)),
-                Err(error) => {
-                    // Best effort: what stays is swept at the next start.
-                    let _ = self.directory.delete_dir(&segment_dir(id));
-                    return Err(error);
-                }
-            }
-        };
+        let segment = self.build_segment(id, &schema, &rows)?;
         self.install_sealed(&memtable, &rows, segment)?;
         Ok(true)
+    }
+
+    /// Builds a segment of these rows, if there are any. Takes no lock.
+    pub(super) fn build_segment(
+        &self,
+        id: u64,
+        schema: &CollectionSchema,
+        rows: &LiveRows,
+    ) -> Result<Option<Arc<Segment>>> {
+        let built = build_segment(&SegmentPlan {
+            directory: &*self.directory,
+            id,
+            schema,
+            rows,
+            vectors: &self.vectors_params(),
+            cancel: &self.closed,
+        })?;
+        Ok(built.map(Arc::new))
     }
 
     /// Puts the segment in the place of its memtable: manifest first, then memory.

@@ -3,6 +3,7 @@
 //! **Invariant:** Arrow row = vector row = tantivy DocId. **Invariant:** rows and vectors are the truth; ids, graphs and
 //! keywords are derived, and one that is missing or fails its checksum is built again from the rows.
 
+mod build;
 pub(crate) mod id_index;
 mod open;
 mod rows_file;
@@ -13,9 +14,10 @@ use std::path::PathBuf;
 
 use arrow::array::RecordBatch;
 
+pub(crate) use self::build::build_segment;
 pub(crate) use self::open::open_segment;
 pub(crate) use self::source::{LiveRows, Part};
-pub(crate) use self::write::{SegmentPlan, write_segment};
+pub(crate) use self::write::SegmentPlan;
 
 use self::id_index::{IdIndex, hash_id};
 use crate::file_format::FileKind;

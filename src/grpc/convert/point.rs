@@ -14,6 +14,7 @@ use ragstone_index::schema::{CollectionSchema, VectorSpace};
 use ragstone_proto::v1;
 
 use super::{payload, vector};
+use crate::app::embedding::check_vector_bytes;
 use crate::app::error::{Error, Result};
 use crate::app::points::{PointRows, RejectedRow};
 
@@ -170,19 +171,10 @@ fn heading_paths(rows: &[Row]) -> ArrayRef {
     Arc::new(builder.finish())
 }
 
-/// Vectors as a column; a missing one is null. Refuses columns of more bytes than a write may have, before any is
-/// allocated: one vector among many rows of a wide space could ask for gigabytes.
+/// Vectors as a column; a missing one is null. Columns of more bytes than a write may have are refused.
 pub fn vector_column(vectors: &[Option<&[f32]>], dimension: u32) -> Result<FixedSizeListArray> {
     let width = dimension as usize;
-    let bytes = vectors.len().saturating_mul(width).saturating_mul(size_of::<f32>());
-    if bytes > batch::MAX_BATCH_BYTES {
-        return Err(ragstone_index::Error::LimitExceeded {
-            what: "bytes of the vectors of one write",
-            value: bytes as u64,
-            limit: batch::MAX_BATCH_BYTES as u64,
-        }
-        .into());
-    }
+    check_vector_bytes(vectors.len(), dimension)?;
     let mut values = Vec::with_capacity(vectors.len() * width);
     for vector in vectors {
         match vector {
