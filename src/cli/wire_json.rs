@@ -3,7 +3,7 @@
 use ragstone_proto::v1::value::Kind;
 use ragstone_proto::v1::{
     CollectionInfo, CollectionStats, Distance, Document, DocumentState, FieldType, Hit, Origin, Payload,
-    Plan, Point, Span, Value, Vector,
+    Plan, Point, Quantization, Span, Value, Vector, VectorStorage,
 };
 use serde_json::{Map, Value as Json, json};
 
@@ -146,6 +146,27 @@ pub(super) fn distance_name(distance: Distance) -> &'static str {
     }
 }
 
+fn quantization_name(quantization: Quantization) -> &'static str {
+    match quantization {
+        Quantization::Unspecified | Quantization::Auto => "auto",
+        Quantization::None => "none",
+        Quantization::Int8 => "int8",
+        Quantization::Binary => "binary",
+    }
+}
+
+fn storage_name(storage: VectorStorage) -> &'static str {
+    match storage {
+        VectorStorage::Unspecified | VectorStorage::Memory => "memory",
+        VectorStorage::Mapped => "mapped",
+    }
+}
+
+/// A share as it was written: 0.99 and not 0.9900000095.
+fn decimal(share: f32) -> f64 {
+    (f64::from(share) * 1e6).round() / 1e6
+}
+
 pub(super) fn field_type_name(field_type: FieldType) -> &'static str {
     match field_type {
         FieldType::Unspecified => "unknown",
@@ -164,6 +185,9 @@ pub(super) fn collection(info: &CollectionInfo) -> Json {
         json!({
             "name": space.name, "dimension": space.dimension, "distance": distance_name(space.distance()),
             "embedder": space.embedder, "embedder_fingerprint": space.embedder_fingerprint,
+            "m": space.hnsw.and_then(|hnsw| hnsw.m), "ef_construct": space.hnsw.and_then(|hnsw| hnsw.ef_construct),
+            "quantization": quantization_name(space.quantization()), "storage": storage_name(space.storage()),
+            "recall_target": space.recall_target.map(decimal),
         })
     });
     let fields = schema

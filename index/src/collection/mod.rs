@@ -7,6 +7,7 @@
 
 mod commit;
 mod compaction;
+mod old_schema;
 mod query;
 mod read;
 mod record;
@@ -24,8 +25,8 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex, RwLock};
 
+use self::commit::Pending;
 pub use self::commit::{MAX_CHANGES, MAX_DELETE_IDS};
-use self::commit::{Pending, SchemaChange};
 use self::snapshot::Snapshot;
 use self::state::State;
 use crate::directory::Directory;
@@ -35,7 +36,7 @@ use crate::filter::Filter;
 use crate::ledger::Ledger;
 use crate::log::GroupCommit;
 use crate::maintenance::{Maintenance, Task};
-use crate::schema::{CollectionSchema, PayloadField};
+use crate::schema::{CollectionSchema, IndexChange, PayloadField};
 use crate::search::{PointData, Select};
 use crate::store::StoreOptions;
 use crate::vector::VectorsParams;
@@ -79,6 +80,8 @@ pub struct SchemaUpdate {
     pub description: Option<String>,
     /// New setting.
     pub dynamic_payload: Option<bool>,
+    /// How vectors are indexed from here on, by vector space.
+    pub index: Vec<(String, IndexChange)>,
 }
 
 /// A page of points in a stable order.
@@ -157,9 +160,7 @@ impl Collection {
 
     /// Changes the schema; durable when it returns.
     pub fn update_schema(&self, update: SchemaUpdate) -> Result<Arc<CollectionSchema>> {
-        let SchemaUpdate { add_payload, description, dynamic_payload } = update;
-        let change = SchemaChange { add_payload, description, dynamic_payload };
-        self.commit(Pending::schema(change, self.schema()))?;
+        self.commit(Pending::schema(update, self.schema()))?;
         Ok(self.schema())
     }
 

@@ -133,7 +133,7 @@ impl<'a> Search<'a> {
         else {
             return Err(Error::Internal("a vector leg without a vector".into()));
         };
-        let params = params_of(leg);
+        let params = self.params_of(leg);
         let mut scored = Vec::new();
         for (part, (view, allowed)) in self.snapshot.parts.iter().zip(&self.allowed).enumerate() {
             if allowed.as_ref().map_or(view.rows == 0, RoaringBitmap::is_empty) {
@@ -242,6 +242,13 @@ impl<'a> Search<'a> {
         })
     }
 
+    fn params_of(&self, leg: &VectorLeg) -> SearchParams {
+        let space = self.plan.space.and_then(|space| self.snapshot.schema.vectors.get(space));
+        let of_space = space.map(|space| space.index.recall_target);
+        let recall_target = leg.recall_target.or(of_space).unwrap_or_default();
+        SearchParams { ef: leg.ef, exact: leg.exact, recall_target }
+    }
+
     fn view(&self, part: usize) -> Result<&'a PartView> {
         self.snapshot.parts.get(part).ok_or_else(|| Error::Internal(format!("part {part} is not there")))
     }
@@ -264,10 +271,6 @@ impl<'a> Search<'a> {
             self.phases.push((name, elapsed));
         }
     }
-}
-
-fn params_of(leg: &VectorLeg) -> SearchParams {
-    SearchParams { ef: leg.ef, exact: leg.exact }
 }
 
 fn name_of(view: &PartView) -> String {

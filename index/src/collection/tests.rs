@@ -22,12 +22,7 @@ use crate::write::Change;
 const DIMENSION: usize = 8;
 
 fn schema() -> CollectionSchema {
-    let space = |name: &str, distance| VectorSpace {
-        name: name.into(),
-        dimension: DIMENSION as u32,
-        distance,
-        embedder: None,
-    };
+    let space = |name: &str, distance| VectorSpace::new(name, DIMENSION as u32, distance);
     CollectionSchema {
         vectors: vec![space("text", Distance::Cosine), space("image", Distance::Euclidean)],
         payload: vec![PayloadField { name: "year".into(), field_type: FieldType::Integer }],
@@ -102,7 +97,13 @@ fn put_document(id: &str, points: &[Point]) -> WriteRequest {
 
 fn search(vector: Option<Vec<f32>>, text: Option<&str>) -> SearchRequest {
     SearchRequest {
-        vector: vector.map(|vector| VectorLeg { using: String::new(), vector, ef: None, exact: false }),
+        vector: vector.map(|vector| VectorLeg {
+            using: String::new(),
+            vector,
+            ef: None,
+            recall_target: None,
+            exact: false,
+        }),
         keyword: text.map(|text| KeywordLeg { text: text.into() }),
         filter: None,
         limit: 10,
@@ -410,6 +411,27 @@ fn new_payload_fields_join_the_schema_and_survive() {
         .update_schema(SchemaUpdate { dynamic_payload: Some(false), ..SchemaUpdate::default() })
         .unwrap();
     assert!(write(&collection, "c", r#"{"new": 1}"#).unwrap_err().to_string().contains("new"));
+}
+
+#[test]
+fn index_options_change_within_bounds_and_stay() {
+    let directory = memory();
+    let (store, collection) = open(&directory, StoreOptions::default());
+    let update = |space: &str, change| {
+        let index = vec![("text".to_owned(), IndexChange::default()), (space.to_owned(), change)];
+        collection.update_schema(SchemaUpdate { index, ..SchemaUpdate::default() })
+    };
+    let wide = IndexChange { m: Some(64), ..IndexChange::default() };
+    assert_eq!(update("sound", wide).unwrap_err().field(), Some("update_vectors[1].name"));
+    let error = update("image", IndexChange { m: Some(2), ..wide }).unwrap_err();
+    assert_eq!(error.field(), Some("update_vectors[1].hnsw.m"));
+    assert_eq!(*collection.schema(), schema());
+    let mut expected = schema();
+    expected.vectors[1].index.hnsw.m = 64;
+    assert_eq!(*update("image", wide).unwrap(), expected);
+    drop((store, collection));
+    let (_store, collection) = open(&directory, StoreOptions::default());
+    assert_eq!(*collection.schema(), expected);
 }
 
 #[test]

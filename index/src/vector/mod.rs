@@ -30,6 +30,7 @@ pub use plan::{ExactReason, Strategy};
 pub use query::PreparedQuery;
 pub use segment::SegmentVectors;
 
+use crate::schema::RecallTarget;
 pub use crate::scored::Scored;
 
 /// How hard a search tries.
@@ -40,4 +41,6 @@ pub struct SearchParams {
     pub ef: Option<usize>,
     /// Compare all rows, whatever that costs.
     pub exact: bool,
+    /// What a search without `ef` aims at.
+    pub recall_target: RecallTarget,
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use roaring::RoaringBitmap;
 
 use crate::error::{Error, Result};
-use crate::schema::Distance;
+use crate::schema::{Distance, VectorStorage};
 use crate::vector::codes::{Codes, Floats, RowMap, Target};
 use crate::vector::distance::{self, CodeKernel};
 use crate::vector::exact;
@@ -46,6 +46,7 @@ pub struct SegmentVectors {
     /// Rows with a vector; `None`: all.
     present: Option<RoaringBitmap>,
     graph: Option<FlatGraph>,
+    storage: VectorStorage,
 }
 
 impl SegmentVectors {
@@ -93,7 +94,18 @@ impl SegmentVectors {
                 Some(graph)
             }
         };
-        Ok(Self { distance, dimension, rows, vectors: aligned(vectors), present, graph })
+        let storage = VectorStorage::default();
+        Ok(Self { distance, dimension, rows, vectors: aligned(vectors), present, graph, storage })
+    }
+
+    /// The same vectors, kept as their owner wants.
+    pub fn kept(self, storage: VectorStorage) -> Self {
+        Self { storage, ..self }
+    }
+
+    /// Where the original vectors live.
+    pub fn storage(&self) -> VectorStorage {
+        self.storage
     }
 
     /// The vector of a row; `None` where there is none.

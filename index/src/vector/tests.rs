@@ -10,7 +10,7 @@ use rand::{Rng, SeedableRng};
 use roaring::RoaringBitmap;
 
 use crate::error::Error;
-use crate::schema::Distance;
+use crate::schema::{Distance, RecallTarget};
 use crate::vector::samples::{clustered, recall};
 use crate::vector::{
     ExactReason, PreparedQuery, Scored, SearchParams, SegmentVectors, Strategy, VectorColumn, VectorsParams,
@@ -19,7 +19,7 @@ use crate::vector::{
 
 const DIMENSION: usize = 32;
 const DISTANCES: [Distance; 3] = [Distance::Cosine, Distance::Dot, Distance::Euclidean];
-const EXACT: SearchParams = SearchParams { ef: None, exact: true };
+const EXACT: SearchParams = SearchParams { ef: None, exact: true, recall_target: RecallTarget::DEFAULT };
 
 fn params(threads: usize) -> VectorsParams {
     VectorsParams { threads, ..VectorsParams::default() }
