@@ -3,7 +3,7 @@
 use ragstone_proto::v1::value::Kind;
 use ragstone_proto::v1::{
     CollectionInfo, CollectionStats, Distance, Document, DocumentState, FieldType, Hit, Origin, Payload,
-    Plan, Point, Quantization, Span, Value, Vector, VectorStorage,
+    Plan, Point, Quantization, Span, Value, Vector, VectorIndexStats, VectorStorage,
 };
 use serde_json::{Map, Value as Json, json};
 
@@ -208,14 +208,38 @@ pub(super) fn collection_stats(stats: &CollectionStats) -> Json {
         let index: Map<String, Json> = index.into_iter().map(|(space, kind)| (space.clone(), json!(kind))).collect();
         json!({
             "id": segment.id, "rows": segment.rows, "deleted_rows": segment.deleted_rows, "bytes": segment.bytes,
-            "vector_index": index,
+            "vector_index": index, "vector_indexes": segment.vector_indexes.iter().map(vector_index).collect::<Json>(),
+        })
+    });
+    let recall = stats.recall.iter().map(|recall| {
+        json!({
+            "vector_space": recall.vector_space, "recall_target": decimal(recall.recall_target),
+            "samples": recall.samples, "dropped": recall.dropped, "recall": recall.recall,
+            "recent_recall": recall.recent_recall,
         })
     });
     json!({
         "name": stats.name, "points": stats.points, "documents": stats.documents,
         "documents_failed": stats.documents_failed, "seq_no": stats.seq_no, "memtable_points": stats.memtable_points,
         "memtable_bytes": stats.memtable_bytes, "segments": segments.collect::<Json>(), "log_bytes": stats.log_bytes,
-        "disk_bytes": stats.disk_bytes,
+        "disk_bytes": stats.disk_bytes, "deleted_rows": stats.deleted_rows, "tombstone_share": stats.tombstone_share,
+        "space_amplification": stats.space_amplification, "recall": recall.collect::<Json>(),
+    })
+}
+
+fn vector_index(index: &VectorIndexStats) -> Json {
+    let graph = index.graph.as_ref().map(|graph| {
+        let calibration =
+            graph.calibration.iter().map(|beam| json!({"recall": decimal(beam.recall), "ef": beam.ef}));
+        json!({
+            "m": graph.m, "ef_construct": graph.ef_construct, "quantization": graph.quantization,
+            "code_bytes": graph.code_bytes, "graph_bytes": graph.graph_bytes,
+            "code_recall": graph.code_recall.map(decimal), "calibration": calibration.collect::<Json>(),
+        })
+    });
+    json!({
+        "vector_space": index.vector_space, "vectors": index.vectors, "vector_bytes": index.vector_bytes,
+        "graph": graph,
     })
 }
 

@@ -3,7 +3,7 @@
 //! * `commit` checks, logs, flushes, applies and publishes writes; `record` is the form of a log record;
 //! * `state` is what the writer lock guards, `snapshot` what a reader sees;
 //! * `seal` turns memtables into segments, `compaction` merges segments, `recovery` opens what a crash left;
-//! * `read` and `query` answer from one snapshot.
+//! * `read` and `query` answer from one snapshot; `shadow` is a search to be compared with the truth.
 
 mod commit;
 mod compaction;
@@ -13,6 +13,7 @@ mod read;
 mod record;
 mod recovery;
 mod seal;
+mod shadow;
 pub(crate) mod snapshot;
 mod state;
 #[cfg(test)]
@@ -36,10 +37,11 @@ use crate::filter::Filter;
 use crate::ledger::Ledger;
 use crate::log::GroupCommit;
 use crate::maintenance::{Maintenance, Task};
-use crate::schema::{CollectionSchema, IndexChange, PayloadField};
+use crate::recall::{RecallMeter, SampledRecall};
+use crate::schema::{CollectionSchema, IndexChange, PayloadField, RecallTarget};
 use crate::search::{PointData, Select};
 use crate::store::StoreOptions;
-use crate::vector::VectorsParams;
+use crate::vector::{VectorIndexReport, VectorsParams};
 use crate::write::{WriteReceipt, WriteRequest};
 
 /// Memtables that may wait to be sealed while writes go on; one more, and writers wait. More would only be memory: a
@@ -67,6 +69,7 @@ pub struct Collection {
     sealing: Mutex<()>,
     compacting: Mutex<()>,
     closed: AtomicBool,
+    recall: RecallMeter,
     maintenance: Arc<Maintenance>,
     this: Weak<Collection>,
 }
@@ -118,7 +121,32 @@ pub struct CollectionStats {
     pub memtable_bytes: u64,
     pub log_bytes: u64,
     pub disk_bytes: u64,
+    /// Rows of segments that are deleted and still on disk.
+    pub deleted_rows: u64,
+    /// Bytes of the segments against those that their live rows would take, 1 or more; 1 without segments.
+    pub space_amplification: f64,
     pub segments: Vec<SegmentStats>,
+    /// By vector space.
+    pub recall: Vec<SpaceRecall>,
+}
+
+impl CollectionStats {
+    /// Share of the segments' rows that are deleted, 0 to 1.
+    pub fn tombstone_share(&self) -> f64 {
+        let rows: u64 = self.segments.iter().map(|segment| segment.rows).sum();
+        self.deleted_rows as f64 / rows.max(1) as f64
+    }
+}
+
+/// What searches of a vector space aim at, and what they reach.
+#[derive(Debug, Clone)]
+pub struct SpaceRecall {
+    /// Its name.
+    pub vector_space: String,
+    /// Recall that searches aim at, unless they say otherwise.
+    pub target: RecallTarget,
+    /// Recall of the sampled searches.
+    pub sampled: SampledRecall,
 }
 
 /// Counts and sizes of a segment.
@@ -129,8 +157,8 @@ pub struct SegmentStats {
     pub rows: u64,
     pub deleted_rows: u64,
     pub bytes: u64,
-    /// By vector space: "graph" or "exact".
-    pub vector_index: Vec<(String, &'static str)>,
+    /// By vector space.
+    pub vector_indexes: Vec<(String, VectorIndexReport)>,
 }
 
 /// What a compaction did.

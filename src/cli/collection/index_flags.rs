@@ -6,19 +6,22 @@ use ragstone_proto::v1::{HnswOptions, Quantization, VectorSpace, VectorSpaceUpda
 /// How vectors are indexed.
 #[derive(Debug, Clone, Default, PartialEq, clap::Args)]
 pub(super) struct IndexFlags {
-    /// Links of a node of the graphs, 4 to 128: more is better recall, more memory, slower building [default: 16]
+    /// Links of a node of the graphs, 4 to 128: more is better recall, more memory, slower building
+    /// [default in a new collection: 16]
     #[arg(long, value_name = "M", value_parser = clap::value_parser!(u32).range(4..=128))]
     hnsw_m: Option<u32>,
-    /// Beam of an insertion into a graph, 8 to 4096: wider is better graphs, slower building [default: 128]
+    /// Beam of an insertion into a graph, 8 to 4096: wider is better graphs, slower building
+    /// [default in a new collection: 128]
     #[arg(long, value_name = "EF", value_parser = clap::value_parser!(u32).range(8..=4_096))]
     hnsw_ef_construct: Option<u32>,
-    /// Codes that graphs are walked on; the final order is always by the original vectors [default: auto]
+    /// Codes that graphs are walked on; the final order is always by the original vectors
+    /// [default in a new collection: auto]
     #[arg(long, value_enum)]
     quantization: Option<QuantizationName>,
-    /// Where the original vectors of sealed segments live [default: memory]
+    /// Where the original vectors of sealed segments live [default in a new collection: memory]
     #[arg(long, value_enum)]
     storage: Option<StorageName>,
-    /// Recall that a search without --ef aims at, 0.5 to 0.999 [default: 0.99]
+    /// Recall that a search without --ef aims at, 0.5 to 0.999 [default in a new collection: 0.99]
     #[arg(long, value_name = "SHARE")]
     recall_target: Option<f32>,
 }

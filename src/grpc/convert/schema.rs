@@ -1,6 +1,5 @@
-//! Schemas and what is told of a collection.
+//! Schemas, and what is told of a collection.
 
-use ragstone_index::collection::CollectionStats;
 use ragstone_index::schema::{
     CollectionSchema, Distance, FieldType, IndexChange, IndexOptions, PayloadField, Quantization,
     RecallTarget, VectorStorage,
@@ -180,33 +179,6 @@ fn storage(storage: VectorStorage) -> v1::VectorStorage {
     match storage {
         VectorStorage::Memory => v1::VectorStorage::Memory,
         VectorStorage::Mapped => v1::VectorStorage::Mapped,
-    }
-}
-
-/// Counts and sizes.
-pub fn stats(name: String, stats: CollectionStats) -> v1::CollectionStats {
-    let segment = |segment: ragstone_index::collection::SegmentStats| v1::SegmentStats {
-        id: segment.id,
-        rows: segment.rows,
-        deleted_rows: segment.deleted_rows,
-        bytes: segment.bytes,
-        vector_index: segment
-            .vector_index
-            .into_iter()
-            .map(|(space, kind)| (space, kind.to_owned()))
-            .collect(),
-    };
-    v1::CollectionStats {
-        name,
-        points: stats.points,
-        documents: stats.documents,
-        documents_failed: stats.documents_failed,
-        seq_no: stats.seq_no,
-        memtable_points: stats.memtable_points,
-        memtable_bytes: stats.memtable_bytes,
-        segments: stats.segments.into_iter().map(segment).collect(),
-        log_bytes: stats.log_bytes,
-        disk_bytes: stats.disk_bytes,
     }
 }
 
