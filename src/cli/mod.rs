@@ -5,6 +5,7 @@
 //! pipeline.
 
 mod collection;
+mod compact;
 mod connection;
 mod delete;
 mod eval;
@@ -51,6 +52,7 @@ enum Command {
     Get(get::Args),
     Delete(delete::Args),
     Stats(stats::Args),
+    Compact(compact::Args),
     Eval(eval::Args),
 }
 
@@ -96,6 +98,7 @@ async fn dispatch(command: Command) -> Outcome {
         Command::Search(args) => Box::pin(search::run(args)).await,
         Command::Get(args) => Box::pin(get::run(args)).await,
         Command::Delete(args) => Box::pin(delete::run(args)).await,
+        Command::Compact(args) => Box::pin(compact::run(args)).await,
         Command::Stats(args) => Box::pin(stats::run(args)).await,
         Command::Eval(args) => Box::pin(eval::run(args)).await,
     }
