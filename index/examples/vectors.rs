@@ -91,7 +91,7 @@ fn main() -> Result<()> {
         .collect::<Result<_, _>>()?;
     let truth = truth(&segment, &queries, None);
     for ef in beams {
-        measure(&segment, &queries, &truth, &SearchParams { ef: Some(ef), exact: false }, None, runs);
+        measure(&segment, &queries, &truth, &SearchParams { ef: Some(ef), ..SearchParams::default() }, None, runs);
     }
     println!("default ef:");
     measure(&segment, &queries, &truth, &SearchParams::default(), None, runs);
@@ -119,7 +119,7 @@ fn truth(
     queries: &[PreparedQuery],
     allow: Option<&RoaringBitmap>,
 ) -> Vec<Vec<Scored>> {
-    let params = SearchParams { ef: None, exact: true };
+    let params = SearchParams { exact: true, ..SearchParams::default() };
     queries.par_iter().map(|query| segment.search(query, K, &params, allow).0).collect()
 }
 

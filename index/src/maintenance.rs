@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use parking_lot::Mutex;
 
 use crate::collection::Collection;
+use crate::recall::RecallSampler;
 
 /// Requests that may wait for one worker; more are dropped, since each of those that wait does all there is to do.
 const QUEUE: usize = 1_024;
@@ -27,6 +28,8 @@ pub(crate) enum Task {
 /// The background threads.
 #[derive(Debug)]
 pub(crate) struct Maintenance {
+    /// Compares a share of the searches with the truth.
+    pub(crate) recall: RecallSampler,
     workers: Mutex<Vec<Worker>>,
 }
 
@@ -38,8 +41,8 @@ struct Worker {
 }
 
 impl Maintenance {
-    /// Starts the threads.
-    pub(crate) fn start() -> std::io::Result<Self> {
+    /// Starts the threads; `recall_share` of the searches is compared with the truth.
+    pub(crate) fn start(recall_share: f32) -> std::io::Result<Self> {
         let mut workers = Vec::new();
         for (task, name) in [(Task::Seal, "seal"), (Task::Compact, "compact"), (Task::Feed, "feed")] {
             let (requests, receiver) = sync_channel(QUEUE);
@@ -48,7 +51,7 @@ impl Maintenance {
                 .spawn(move || work(task, &receiver))?;
             workers.push(Worker { task, requests, thread });
         }
-        Ok(Self { workers: Mutex::new(workers) })
+        Ok(Self { recall: RecallSampler::start(recall_share)?, workers: Mutex::new(workers) })
     }
 
     /// Asks for a look at a collection.
@@ -62,6 +65,7 @@ impl Maintenance {
 
     /// Stops the threads behind what they are doing, and waits for them.
     pub(crate) fn stop(&self) {
+        self.recall.stop();
         let workers = std::mem::take(&mut *self.workers.lock());
         for Worker { task, requests, thread } in workers {
             drop(requests);

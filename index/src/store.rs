@@ -43,6 +43,8 @@ pub struct StoreOptions {
     pub compact_max_segment_bytes: u64,
     /// Check every checksum when a collection is opened.
     pub verify_checksums: bool,
+    /// Share of the searches that are repeated by comparing every vector, 0 to 1: see [`crate::recall`].
+    pub sampled_recall_share: f32,
 }
 
 impl Default for StoreOptions {
@@ -56,6 +58,7 @@ impl Default for StoreOptions {
             compact_fan_in: 4,
             compact_max_segment_bytes: 4 << 30,
             verify_checksums: true,
+            sampled_recall_share: 0.01,
         }
     }
 }
@@ -90,8 +93,10 @@ impl Store {
         let lock = directory.lock()?;
         remove_unfinished(&*directory, "")?;
         check_version(&*directory)?;
-        let maintenance =
-            Arc::new(Maintenance::start().map_err(|error| Error::io(directory.full_path(""), error))?);
+        let maintenance = Arc::new(
+            Maintenance::start(options.sampled_recall_share)
+                .map_err(|error| Error::io(directory.full_path(""), error))?,
+        );
         let mut collections = BTreeMap::new();
         for name in directory.list_dirs(COLLECTIONS)? {
             let folder = format!("{COLLECTIONS}/{name}");

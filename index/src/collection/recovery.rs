@@ -21,6 +21,7 @@ use crate::ledger::{LEDGER_FOLDER, Ledger};
 use crate::log::{FileLog, GroupCommit, LOG_FOLDER, Log as _};
 use crate::maintenance::{Maintenance, Task};
 use crate::manifest::{MANIFEST_FILE, ManifestV1};
+use crate::recall::RecallMeter;
 use crate::schema::CollectionSchema;
 use crate::segment::{Part, open_segment, segment_dir};
 use crate::store::StoreOptions;
@@ -78,6 +79,7 @@ impl Collection {
             segments = state.manifest.segments.len(),
             "collection open"
         );
+        let spaces = state.tables.schema.vectors.len();
         let collection = Arc::new_cyclic(|this: &Weak<Self>| Self {
             name: name.to_owned(),
             directory,
@@ -90,6 +92,7 @@ impl Collection {
             sealing: Mutex::new(()),
             compacting: Mutex::new(()),
             closed: AtomicBool::new(false),
+            recall: RecallMeter::new(spaces),
             maintenance,
             this: this.clone(),
         });

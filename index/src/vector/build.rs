@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use roaring::RoaringBitmap;
 
 use crate::error::{Error, Result};
-use crate::schema::Distance;
+use crate::schema::{Distance, HnswOptions, Quantization};
 use crate::vector::codes::{Encoded, Floats, Points, RowMap, encode};
 use crate::vector::distance::CodeKernel;
 use crate::vector::graph::builder::{BuildOptions, Graph, build_graph};
@@ -27,6 +27,8 @@ pub struct VectorsParams {
     pub m: usize,
     /// Beam of an insertion.
     pub ef_construction: usize,
+    /// Codes that the graph is walked on.
+    pub quantization: Quantization,
     /// Threads; 0: one a core. With 1 the same input and seed make the same bytes.
     pub threads: usize,
     /// Seed of levels and insertion order.
@@ -35,7 +37,14 @@ pub struct VectorsParams {
 
 impl Default for VectorsParams {
     fn default() -> Self {
-        Self { m: 16, ef_construction: 128, threads: 0, seed: 0x7261_6773_746F_6E65 }
+        let HnswOptions { m, ef_construct } = HnswOptions::default();
+        Self {
+            m: m as usize,
+            ef_construction: ef_construct as usize,
+            quantization: Quantization::default(),
+            threads: 0,
+            seed: 0x7261_6773_746F_6E65,
+        }
     }
 }
 

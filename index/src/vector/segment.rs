@@ -10,7 +10,7 @@ use bytes::Bytes;
 use roaring::RoaringBitmap;
 
 use crate::error::{Error, Result};
-use crate::schema::Distance;
+use crate::schema::{Distance, Quantization, VectorStorage};
 use crate::vector::codes::{Floats, RowMap, Target};
 use crate::vector::distance::{self, CodeKernel};
 use crate::vector::exact;
@@ -20,6 +20,7 @@ use crate::vector::graph::walk::{Candidate, Scratch, beam_search, descend};
 use crate::vector::kernels::{self, Codes};
 use crate::vector::plan::{ExactReason, Plan, Situation, Strategy};
 use crate::vector::query::PreparedQuery;
+use crate::vector::report::{GraphReport, VectorIndexReport};
 use crate::vector::{Scored, SearchParams};
 
 /// Candidates of a walk whose order f32 decides, per hit wanted...
@@ -50,6 +51,7 @@ pub struct SegmentVectors {
     /// Rows with a vector; `None`: all.
     present: Option<RoaringBitmap>,
     graph: Option<FlatGraph>,
+    storage: VectorStorage,
 }
 
 impl SegmentVectors {
@@ -97,7 +99,35 @@ impl SegmentVectors {
                 Some(graph)
             }
         };
-        Ok(Self { distance, dimension, rows, vectors: aligned(vectors), present, graph })
+        let storage = VectorStorage::default();
+        Ok(Self { distance, dimension, rows, vectors: aligned(vectors), present, graph, storage })
+    }
+
+    /// The same vectors, kept as their owner wants.
+    pub fn kept(self, storage: VectorStorage) -> Self {
+        Self { storage, ..self }
+    }
+
+    /// What is there, for statistics.
+    pub fn report(&self) -> VectorIndexReport {
+        let graph = self.graph.as_ref().map(|graph| {
+            let code_bytes = graph.codes().map_or(0, |(codes, _)| codes.len());
+            GraphReport {
+                m: graph.links_per_node(),
+                ef_construct: None,
+                quantization: if code_bytes > 0 { Quantization::Int8 } else { Quantization::None },
+                code_bytes: code_bytes as u64,
+                graph_bytes: graph.len_bytes().saturating_sub(code_bytes) as u64,
+                code_recall: None,
+                calibration: Vec::new(),
+            }
+        });
+        VectorIndexReport { vectors: self.len() as u64, vector_bytes: self.vectors.len() as u64, graph }
+    }
+
+    /// Where the original vectors live.
+    pub fn storage(&self) -> VectorStorage {
+        self.storage
     }
 
     /// The vector of a row; `None` where there is none.

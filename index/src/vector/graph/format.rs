@@ -386,6 +386,16 @@ impl FlatGraph {
         }
     }
 
+    /// Links of a node on upper levels; twice as many on level 0.
+    pub(crate) fn links_per_node(&self) -> u32 {
+        self.header.m
+    }
+
+    /// Size of everything, codes included.
+    pub(crate) fn len_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Number of nodes.
     pub(crate) fn nodes(&self) -> usize {
         self.header.nodes as usize
