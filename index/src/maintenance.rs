@@ -1,4 +1,5 @@
-//! The background threads of a store: one seals memtables, one compacts segments, one feeds live graphs.
+//! The background threads of a store: one seals memtables, one compacts segments, one feeds live graphs. They give way to
+//! threads that answer.
 //!
 //! Requests are hints: a worker looks itself at what is to be done, so a lost or repeated request does no harm.
 
@@ -8,6 +9,7 @@ use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 
+use crate::background::{Urgency, step_back};
 use crate::collection::Collection;
 
 /// Requests that may wait for one worker; more are dropped, since each of those that wait does all there is to do.
@@ -73,6 +75,10 @@ impl Maintenance {
 }
 
 fn work(task: Task, requests: &Receiver<Weak<Collection>>) {
+    step_back(match task {
+        Task::Seal => Urgency::Soon,
+        Task::Compact | Task::Feed => Urgency::Whenever,
+    });
     while let Ok(collection) = requests.recv() {
         let Some(collection) = collection.upgrade() else { continue };
         // A defect in one collection's background work must not stop that of the others.

@@ -28,6 +28,7 @@ impl Collection {
     pub fn search(&self, request: &SearchRequest) -> Result<SearchResponse> {
         let snapshot = self.snapshot_at(request.min_seq_no)?;
         let plan = Plan::new(request, &snapshot.schema)?;
+        self.note_search(&snapshot);
         let mut search = Search::prepare(&snapshot, request, plan)?;
         search.run()
     }

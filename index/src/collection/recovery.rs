@@ -10,6 +10,7 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, RwLock};
 use rayon::prelude::*;
 
+use crate::collection::pacing::{Pace, SearchClock};
 use crate::collection::record::{Logged, decode};
 use crate::collection::seal::TOMBSTONES;
 use crate::collection::snapshot::PartView;
@@ -70,6 +71,7 @@ impl Collection {
             persisted,
             failed: None,
             seal_error: None,
+            pace: Pace::default(),
         };
         tracing::info!(
             collection = name,
@@ -90,6 +92,7 @@ impl Collection {
             sealing: Mutex::new(()),
             compacting: Mutex::new(()),
             closed: AtomicBool::new(false),
+            searches: SearchClock::new(),
             maintenance,
             this: this.clone(),
         });
@@ -108,7 +111,7 @@ fn open_segments(
     options: &StoreOptions,
     persisted: &mut HashMap<u64, Arc<roaring::RoaringBitmap>>,
 ) -> Result<Vec<PartView>> {
-    let params = VectorsParams { threads: options.build_threads, ..VectorsParams::default() };
+    let params = VectorsParams { threads: options.threads(), ..VectorsParams::default() };
     let views: Vec<PartView> = manifest
         .segments
         .par_iter()
