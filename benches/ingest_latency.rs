@@ -2,7 +2,7 @@
 //! f32 that lie near a space of few dimensions, as real embeddings do. It isolates the vector search of one client, in
 //! process and over gRPC, in a closed loop and paced; the writer sends batches of 256 new points as fast as they are taken.
 //!
-//! `cargo bench --bench ingest_latency [-- ROWS [SECONDS]]` (default 200000 rows, 10 seconds a line)
+//! `cargo bench --bench ingest_latency [-- ROWS [SECONDS]] [in-process | grpc]` (default 200000 rows, 10 seconds a line)
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -49,8 +49,14 @@ async fn main() -> Result<()> {
         "| where | load | writer | queries | p50 ms | p95 ms | p99 ms | rows/s written | longest write ms |"
     );
     println!("|---|---|---|--:|--:|--:|--:|--:|--:|");
-    in_process(&data, time)?;
-    over_grpc(&data, time).await
+    let only = |place: &str| std::env::args().any(|argument| argument == place);
+    if !only("grpc") {
+        in_process(&data, time)?;
+    }
+    if !only("in-process") {
+        over_grpc(&data, time).await?;
+    }
+    Ok(())
 }
 
 struct Data {

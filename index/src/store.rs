@@ -43,7 +43,7 @@ pub struct StoreOptions {
     pub compact_fan_in: usize,
     /// Compaction makes no segment of more bytes than this.
     pub compact_max_segment_bytes: u64,
-    /// Check every checksum when a collection is opened.
+    /// Check every checksum before a collection is open. Otherwise that happens in the background once it is.
     pub verify_checksums: bool,
 }
 
@@ -58,7 +58,7 @@ impl Default for StoreOptions {
             compact_deleted_share: 0.2,
             compact_fan_in: 4,
             compact_max_segment_bytes: 1 << 30,
-            verify_checksums: true,
+            verify_checksums: false,
         }
     }
 }

@@ -3,7 +3,8 @@
 //! * `commit` checks, logs, flushes, applies and publishes writes; `record` is the form of a log record;
 //! * `state` is what the writer lock guards, `snapshot` what a reader sees;
 //! * `pacing` says how much may wait to be sealed, and how fast writers may go;
-//! * `seal` turns memtables into segments, `compaction` merges segments, `recovery` opens what a crash left;
+//! * `seal` turns memtables into segments, `compaction` merges segments, `recovery` opens what a crash left,
+//!   `scrub` compares it with its checksums;
 //! * `read` and `query` answer from one snapshot.
 
 mod commit;
@@ -13,6 +14,7 @@ mod query;
 mod read;
 mod record;
 mod recovery;
+mod scrub;
 mod seal;
 pub(crate) mod snapshot;
 mod state;
@@ -29,6 +31,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 pub use self::commit::{MAX_CHANGES, MAX_DELETE_IDS};
 use self::commit::{Pending, SchemaChange};
 use self::pacing::{SearchClock, memtable_rows};
+use self::scrub::Health;
 use self::snapshot::Snapshot;
 use self::state::State;
 use crate::directory::Directory;
@@ -71,6 +74,7 @@ pub struct Collection {
     compacting: Mutex<()>,
     closed: AtomicBool,
     searches: SearchClock,
+    health: Health,
     maintenance: Arc<Maintenance>,
     this: Weak<Collection>,
 }

@@ -13,10 +13,10 @@ use crate::schema::CollectionSchema;
 /// A search this long ago still counts as "somebody searches".
 const SEARCHED_LATELY: Duration = Duration::from_secs(2);
 /// Vector components (rows x dimensions) that a memtable may hold while somebody searches: scanned by code they take
-/// some 0.2 ms.
-const SEARCHED_COMPONENTS: usize = 4 << 20;
+/// some 0.1 ms.
+const SEARCHED_COMPONENTS: usize = 2 << 20;
 /// Rows that a memtable may hold in any case: a smaller segment would get no graph.
-const SEARCHED_MIN_ROWS: usize = 4_096;
+const SEARCHED_MIN_ROWS: usize = 2_048;
 /// Share of the room for unsealed rows from which writers are slowed down: while somebody searches...
 const SLOW_FROM_SEARCHED: f64 = 0.6;
 /// ...and otherwise.
@@ -121,10 +121,10 @@ mod tests {
             description: String::new(),
         };
         assert_eq!(memtable_rows(&schema, 100_000, false), 100_000);
-        assert_eq!(memtable_rows(&schema, 100_000, true), 10_922);
+        assert_eq!(memtable_rows(&schema, 100_000, true), 5_461);
         assert_eq!(memtable_rows(&schema, 150, true), 150);
         schema.vectors.push(space(4_096));
-        assert_eq!(memtable_rows(&schema, 100_000, true), 4_096);
+        assert_eq!(memtable_rows(&schema, 100_000, true), 2_048);
         schema.vectors.clear();
         assert_eq!(memtable_rows(&schema, 100_000, true), 100_000, "nothing is scanned");
     }

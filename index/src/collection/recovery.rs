@@ -12,6 +12,7 @@ use rayon::prelude::*;
 
 use crate::collection::pacing::{Pace, SearchClock};
 use crate::collection::record::{Logged, decode};
+use crate::collection::scrub::Health;
 use crate::collection::seal::TOMBSTONES;
 use crate::collection::snapshot::PartView;
 use crate::collection::state::{Resolved, State, Tables};
@@ -93,11 +94,19 @@ impl Collection {
             compacting: Mutex::new(()),
             closed: AtomicBool::new(false),
             searches: SearchClock::new(),
+            health: Health::default(),
             maintenance,
             this: this.clone(),
         });
         collection.freeze_if_full(&mut collection.state.lock());
-        for task in [Task::Compact, Task::Feed] {
+        if collection.options.verify_checksums {
+            for view in &collection.snapshot.load().parts {
+                if let Some(segment) = view.segment() {
+                    collection.health.is_whole(segment.id);
+                }
+            }
+        }
+        for task in [Task::Compact, Task::Feed, Task::Scrub] {
             collection.maintenance.request(task, Arc::downgrade(&collection));
         }
         Ok(collection)

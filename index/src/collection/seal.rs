@@ -107,6 +107,9 @@ impl Collection {
             vectors: &self.vectors_params(),
             cancel: &self.closed,
         })?;
+        if built.is_some() {
+            self.health.is_whole(id);
+        }
         Ok(built.map(Arc::new))
     }
 

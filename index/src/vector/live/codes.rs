@@ -12,7 +12,6 @@ use roaring::RoaringBitmap;
 
 use crate::schema::Distance;
 use crate::vector::distance::{CodeKernel, code_distance};
-use crate::vector::exact::TopK;
 
 /// Rows of a block: appends of a few rows are copied together up to here.
 const BLOCK_ROWS: usize = 256;
@@ -82,50 +81,57 @@ impl LiveCodes {
     }
 }
 
-/// A query as a code.
+/// A query as a code, and what it found.
 #[derive(Debug)]
-pub(super) struct CodeQuery {
+pub(super) struct CodeScan {
     distance: Distance,
     code: Vec<i8>,
     step: f32,
+    keep: usize,
+    /// At most twice as many as are kept, in no order.
+    found: Vec<(f32, u32)>,
+    /// What no longer gets in.
+    worst: f32,
 }
 
-impl CodeQuery {
-    pub(super) fn new(distance: Distance, vector: &[f32]) -> Self {
+impl CodeScan {
+    /// Will keep the `keep` nearest.
+    pub(super) fn new(distance: Distance, vector: &[f32], keep: usize) -> Self {
         let mut code = Vec::with_capacity(vector.len());
         let Scale { step, .. } = encode(vector, &mut code);
-        Self { distance, code, step }
+        Self { distance, code, step, keep, found: Vec::new(), worst: f32::NEG_INFINITY }
     }
 
-    /// Offers the rows of a block that lie in `from..to` and in `allow` (`None`: all), with a score that orders nearly as
-    /// the vectors do.
-    pub(super) fn scan(
-        &self,
-        block: &Block,
-        (from, to): (u32, u32),
-        allow: Option<&RoaringBitmap>,
-        top: &mut TopK,
-    ) {
+    /// Compares the rows of a block that lie in `from..to` and in `allow` (`None`: all).
+    pub(super) fn scan(&mut self, block: &Block, (from, to): (u32, u32), allow: Option<&RoaringBitmap>) {
         let end = block.first.saturating_add(block.scales.len() as u32);
         let (from, to) = (from.max(block.first), to.min(end));
-        if from >= to {
+        if from >= to || self.keep == 0 || self.code.is_empty() {
             return;
         }
+        let dimension = self.code.len();
+        let skipped = (from - block.first) as usize;
         match allow {
-            Some(allow) => allow.range(from..to).for_each(|row| self.offer(block, row, top)),
-            None => (from..to).for_each(|row| self.offer(block, row, top)),
+            None => {
+                let codes = block.codes.chunks_exact(dimension).skip(skipped);
+                for ((row, scale), code) in (from..to).zip(block.scales.iter().skip(skipped)).zip(codes) {
+                    self.offer(row, *scale, code);
+                }
+            }
+            Some(allow) => {
+                for row in allow.range(from..to) {
+                    let at = (row - block.first) as usize;
+                    let code = block.codes.get(at * dimension..(at + 1) * dimension);
+                    if let (Some(scale), Some(code)) = (block.scales.get(at), code) {
+                        self.offer(row, *scale, code);
+                    }
+                }
+            }
         }
     }
 
     #[inline]
-    fn offer(&self, block: &Block, row: u32, top: &mut TopK) {
-        let at = (row - block.first) as usize;
-        let dimension = self.code.len();
-        let (Some(scale), Some(code)) =
-            (block.scales.get(at), block.codes.get(at * dimension..(at + 1) * dimension))
-        else {
-            return;
-        };
+    fn offer(&mut self, row: u32, scale: Scale, code: &[i8]) {
         if scale.step < 0.0 {
             return;
         }
@@ -136,7 +142,27 @@ impl CodeQuery {
             Distance::Euclidean => 2.0 * product - scale.square,
         };
         // Of huge components the score may overflow: such a row is left to the vectors to judge.
-        top.offer(row, if score.is_nan() { f32::MAX } else { score });
+        let score = if score.is_nan() { f32::MAX } else { score };
+        if score > self.worst || self.found.len() < self.keep {
+            self.found.push((score, row));
+            if self.found.len() >= 2 * self.keep {
+                self.cut();
+            }
+        }
+    }
+
+    fn cut(&mut self) {
+        if self.found.len() > self.keep {
+            let (_, last, _) = self.found.select_nth_unstable_by(self.keep - 1, |a, b| b.0.total_cmp(&a.0));
+            self.worst = last.0;
+            self.found.truncate(self.keep);
+        }
+    }
+
+    /// The nearest rows, in no order.
+    pub(super) fn into_rows(mut self) -> impl Iterator<Item = u32> {
+        self.cut();
+        self.found.into_iter().map(|(_, row)| row)
     }
 }
 
@@ -161,35 +187,44 @@ mod tests {
 
     fn scan(
         codes: &LiveCodes,
-        query: &CodeQuery,
+        (distance, query): (Distance, &[f32]),
+        keep: usize,
         range: (u32, u32),
         allow: Option<&RoaringBitmap>,
     ) -> Vec<u32> {
-        let mut top = TopK::new(10);
-        codes.blocks().iter().for_each(|block| query.scan(block, range, allow, &mut top));
-        top.into_sorted().iter().map(|scored| scored.row).collect()
+        let mut scan = CodeScan::new(distance, query, keep);
+        codes.blocks().iter().for_each(|block| scan.scan(block, range, allow));
+        let mut rows: Vec<u32> = scan.into_rows().collect();
+        rows.sort_unstable();
+        rows
     }
 
     #[test]
-    fn rows_of_any_length_are_ordered_and_those_without_a_vector_left_out() {
-        let near: &[f32] = &[3.0, 0.0];
+    fn the_nearest_are_kept_and_rows_without_a_vector_left_out() {
+        let near: &[f32] = &[3.0, 0.5];
         let rows = [Some(near), None, Some(&[0.0, 0.001]), Some(&[1000.0, 1000.0]), Some(&[0.0, 0.0])];
-        for (distance, expected) in [(Distance::Dot, [3, 0, 2, 4]), (Distance::Euclidean, [4, 2, 0, 3])] {
-            let codes = LiveCodes::default();
-            codes.append(0, &rows[..2], 2);
-            codes.append(2, &rows[2..], 2);
-            let query = CodeQuery::new(distance, &[1.0, 0.001]);
-            let mut found = scan(&codes, &query, (0, 5), None);
-            if distance == Distance::Dot {
-                // Products of nearly nothing and of nothing: the step of the query is too coarse to tell.
-                found[2..].sort_unstable();
-            } else {
-                found[..2].sort_unstable_by(|a, b| b.cmp(a));
-            }
-            assert_eq!(found, expected, "{distance:?}");
-            assert_eq!(scan(&codes, &query, (1, 3), None), [2]);
-            assert_eq!(scan(&codes, &query, (0, 5), Some(&RoaringBitmap::from_iter([0, 1, 9]))), [0]);
+        let codes = LiveCodes::default();
+        codes.append(0, &rows[..2], 2);
+        codes.append(2, &rows[2..], 2);
+        let query: &[f32] = &[1.0, 0.1];
+        for (distance, best) in [(Distance::Dot, [0, 3]), (Distance::Euclidean, [2, 4])] {
+            let scan = |keep, range, allow| scan(&codes, (distance, query), keep, range, allow);
+            assert_eq!(scan(2, (0, 5), None), best, "{distance:?}");
+            assert_eq!(scan(10, (0, 5), None), [0, 2, 3, 4]);
+            assert_eq!(scan(0, (0, 5), None), [0; 0]);
+            assert_eq!(scan(10, (1, 3), None), [2]);
+            assert_eq!(scan(10, (0, 5), Some(&RoaringBitmap::from_iter([0, 1, 9]))), [0]);
         }
+    }
+
+    #[test]
+    fn of_many_rows_the_best_stay_whatever_the_order() {
+        let codes = LiveCodes::default();
+        let vectors: Vec<[f32; 2]> = (0..1_000).map(|row| [1.0, ((row * 7_919) % 1_000) as f32]).collect();
+        let rows: Vec<Option<&[f32]>> = vectors.iter().map(|vector| Some(vector.as_slice())).collect();
+        rows.chunks(90).zip((0..).step_by(90)).for_each(|(rows, first)| codes.append(first, rows, 2));
+        let best: Vec<u32> = (0..1_000).filter(|row| (row * 7_919) % 1_000 >= 990).collect();
+        assert_eq!(scan(&codes, (Distance::Dot, &[0.0, 1.0]), 10, (0, 1_000), None), best);
     }
 
     #[test]
@@ -210,7 +245,7 @@ mod tests {
     fn overflow_is_left_to_the_vectors() {
         let codes = LiveCodes::default();
         codes.append(0, &[Some(&[f32::MAX, f32::MIN]), Some(&[1.0, 1.0])], 2);
-        let query = CodeQuery::new(Distance::Euclidean, &[f32::MAX, f32::MAX]);
-        assert_eq!(scan(&codes, &query, (0, 2), None).len(), 2);
+        let query: &[f32] = &[f32::MAX, f32::MAX];
+        assert_eq!(scan(&codes, (Distance::Euclidean, query), 2, (0, 2), None), [0, 1]);
     }
 }

@@ -18,7 +18,7 @@ use crate::schema::Distance;
 use crate::search::MAX_EF;
 use crate::vector::distance;
 use crate::vector::exact::TopK;
-use crate::vector::live::codes::{Block, CodeQuery, LiveCodes};
+use crate::vector::live::codes::{Block, CodeScan, LiveCodes};
 use crate::vector::live::graph::LiveGraph;
 use crate::vector::plan::{ExactReason, Strategy};
 use crate::vector::query::PreparedQuery;
@@ -285,11 +285,11 @@ impl Snapshot<'_> {
 
     /// The best of the allowed rows in `from..to` by code, then by vector.
     fn scan_codes(&self, from: u32, to: u32) -> TopK {
-        let query = CodeQuery::new(self.query.distance(), self.query.vector());
-        let mut near = TopK::new(self.k.saturating_mul(RESCORE_PER_HIT).saturating_add(RESCORE_AT_LEAST));
-        self.codes.iter().for_each(|block| query.scan(block, (from, to), self.allow, &mut near));
+        let keep = self.k.saturating_mul(RESCORE_PER_HIT).saturating_add(RESCORE_AT_LEAST);
+        let mut scan = CodeScan::new(self.query.distance(), self.query.vector(), keep);
+        self.codes.iter().for_each(|block| scan.scan(block, (from, to), self.allow));
         let mut top = TopK::new(self.k);
-        near.into_sorted().iter().for_each(|found| self.offer(found.row, &mut top));
+        scan.into_rows().for_each(|row| self.offer(row, &mut top));
         top
     }
 
