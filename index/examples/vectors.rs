@@ -91,7 +91,14 @@ fn main() -> Result<()> {
         .collect::<Result<_, _>>()?;
     let truth = truth(&segment, &queries, None);
     for ef in beams {
-        measure(&segment, &queries, &truth, &SearchParams { ef: Some(ef), ..SearchParams::default() }, None, runs);
+        measure(
+            &segment,
+            &queries,
+            &truth,
+            &SearchParams { ef: Some(ef), ..SearchParams::default() },
+            None,
+            runs,
+        );
     }
     println!("default ef:");
     measure(&segment, &queries, &truth, &SearchParams::default(), None, runs);

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, RwLock};
 use rayon::prelude::*;
 
+use crate::collection::pacing::{Pace, SearchClock};
 use crate::collection::record::{Logged, decode};
+use crate::collection::scrub::Health;
 use crate::collection::seal::TOMBSTONES;
 use crate::collection::snapshot::PartView;
 use crate::collection::state::{Resolved, State, Tables};
@@ -71,6 +73,7 @@ impl Collection {
             persisted,
             failed: None,
             seal_error: None,
+            pace: Pace::default(),
         };
         tracing::info!(
             collection = name,
@@ -93,11 +96,20 @@ impl Collection {
             compacting: Mutex::new(()),
             closed: AtomicBool::new(false),
             recall: RecallMeter::new(spaces),
+            searches: SearchClock::new(),
+            health: Health::default(),
             maintenance,
             this: this.clone(),
         });
         collection.freeze_if_full(&mut collection.state.lock());
-        for task in [Task::Compact, Task::Feed] {
+        if collection.options.verify_checksums {
+            for view in &collection.snapshot.load().parts {
+                if let Some(segment) = view.segment() {
+                    collection.health.is_whole(segment.id);
+                }
+            }
+        }
+        for task in [Task::Compact, Task::Feed, Task::Scrub] {
             collection.maintenance.request(task, Arc::downgrade(&collection));
         }
         Ok(collection)
@@ -111,7 +123,7 @@ fn open_segments(
     options: &StoreOptions,
     persisted: &mut HashMap<u64, Arc<roaring::RoaringBitmap>>,
 ) -> Result<Vec<PartView>> {
-    let params = VectorsParams { threads: options.build_threads, ..VectorsParams::default() };
+    let params = VectorsParams { threads: options.threads(), ..VectorsParams::default() };
     let views: Vec<PartView> = manifest
         .segments
         .par_iter()
