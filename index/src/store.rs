@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::maintenance::Maintenance;
 use crate::manifest::MANIFEST_FILE;
 use crate::schema::{CollectionSchema, check_name};
+use crate::vector::VectorsParams;
 
 /// Name of the file that says which format a data directory has.
 const STORE: &str = "STORE";
@@ -35,6 +36,10 @@ pub struct StoreOptions {
     pub log_max_bytes: u64,
     /// Threads for building graphs; 0: one per core.
     pub build_threads: usize,
+    /// Links of a graph's node on upper levels, 4 to 128; twice as many on level 0.
+    pub graph_m: usize,
+    /// Beam of an insertion into a graph.
+    pub graph_ef_construction: usize,
     /// Compaction rewrites a segment with more than this share of deleted rows.
     pub compact_deleted_share: f32,
     /// Compaction merges once there are this many segments of one size class.
@@ -52,10 +57,24 @@ impl Default for StoreOptions {
             memtable_max_rows: 100_000,
             log_max_bytes: 512 << 20,
             build_threads: 0,
+            graph_m: VectorsParams::default().m,
+            graph_ef_construction: VectorsParams::default().ef_construction,
             compact_deleted_share: 0.2,
             compact_fan_in: 4,
             compact_max_segment_bytes: 4 << 30,
             verify_checksums: true,
+        }
+    }
+}
+
+impl StoreOptions {
+    /// How graphs are built.
+    pub(crate) fn vectors_params(&self) -> VectorsParams {
+        VectorsParams {
+            m: self.graph_m,
+            ef_construction: self.graph_ef_construction,
+            threads: self.build_threads,
+            ..VectorsParams::default()
         }
     }
 }

@@ -468,6 +468,7 @@ impl RawConfig {
                 compact_fan_in: engine.compact_fan_in,
                 compact_max_segment_bytes: engine.compact_max_segment_bytes.0 as u64,
                 verify_checksums: engine.verify_checksums,
+                ..StoreOptions::default()
             },
             pipeline: ingest.pipeline(),
             sources: ingest.sources(),

@@ -235,7 +235,7 @@ impl Collection {
     }
 
     fn vectors_params(&self) -> VectorsParams {
-        VectorsParams { threads: self.options.build_threads, ..VectorsParams::default() }
+        self.options.vectors_params()
     }
 
     /// A document's record.
