@@ -57,7 +57,10 @@ fn main() -> Result<()> {
 
     let start = Instant::now();
     let column = VectorColumn { dimension, data: &base, present: None };
-    let index = build_index(&column, distance, &params, &AtomicBool::new(false))?.context("too few rows")?;
+    let built = build_index(&column, distance, &params, &AtomicBool::new(false))?.context("too few rows")?;
+    let mut index = Vec::new();
+    built.write_to(&mut index)?;
+    drop(built);
     println!(
         "built {rows} x {dimension} in {:.1} s, {} MB",
         start.elapsed().as_secs_f64(),

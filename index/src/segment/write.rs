@@ -9,7 +9,7 @@ use roaring::RoaringBitmap;
 
 use crate::directory::Directory;
 use crate::error::{Error, Result};
-use crate::file_format::{SealedWriter, open_file, seal_bytes};
+use crate::file_format::{SealedWriter, open_file, seal_bytes, seal_file};
 use crate::keyword::{IndexedText, KeywordBuilder};
 use crate::memtable::row_origin;
 use crate::payload::{PayloadTyper, TypedRow};
@@ -143,7 +143,10 @@ pub(super) fn write_graph(
     let column =
         VectorColumn { dimension: definition.dimension as usize, data: &data, present: Some(present) };
     if let Some(index) = build_index(&column, definition.distance, params, cancel)? {
-        seal_bytes(directory, &files.graph(&definition.name), GRAPH, &index)?;
+        let path = files.graph(&definition.name);
+        seal_file(directory, &path, GRAPH, |writer| {
+            index.write_to(writer).map_err(|error| Error::io(&path, error))
+        })?;
     }
     Ok(())
 }

@@ -33,7 +33,12 @@ fn index_of(
     threads: usize,
 ) -> Option<Vec<u8>> {
     let column = VectorColumn { dimension, data: vectors, present };
-    build_index(&column, distance, &params(threads), &AtomicBool::new(false)).unwrap()
+    let index = build_index(&column, distance, &params(threads), &AtomicBool::new(false)).unwrap();
+    index.map(|index| {
+        let mut bytes = Vec::new();
+        index.write_to(&mut bytes).unwrap();
+        bytes
+    })
 }
 
 fn open(
