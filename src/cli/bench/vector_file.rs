@@ -302,14 +302,14 @@ fn open_parquet<T: Number>(file: File, wanted: Option<&str>) -> Result<(Format, 
         DataType::List(item) | DataType::FixedSizeList(item, _) => item.data_type().is_floating(),
         _ => false,
     };
-    let fields = builder.schema().fields().iter().enumerate();
+    let fields = builder.schema().fields();
     let found = match wanted {
-        Some(name) => fields.clone().find(|(_, field)| field.name() == name),
-        None => fields.clone().find(|(_, field)| holds_vectors(field.data_type())),
+        Some(name) => fields.iter().position(|field| field.name() == name),
+        None => fields.iter().position(|field| holds_vectors(field.data_type())),
     };
-    let Some((column, field)) = found else {
+    let Some((column, field)) = found.and_then(|column| Some((column, fields.get(column)?))) else {
         let names: Vec<_> =
-            fields.map(|(_, field)| format!("{}: {}", field.name(), field.data_type())).collect();
+            fields.iter().map(|field| format!("{}: {}", field.name(), field.data_type())).collect();
         let what = wanted.map_or("column of float lists".to_owned(), |name| format!("column {name:?}"));
         bail!("has no {what}; its columns: {}", names.join(", "));
     };
