@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, StringArray};
 use ragstone_index::collection::Collection;
-use ragstone_index::schema::{CollectionSchema, Distance, VectorSpace};
+use ragstone_index::schema::{CollectionSchema, Distance, IndexOptions, VectorSpace};
 use ragstone_index::search::{Fusion, SearchRequest, Select, VectorLeg};
 use ragstone_index::store::{Store, StoreOptions};
 use ragstone_index::write::{Change, WriteRequest};
@@ -126,6 +126,7 @@ fn in_process(data: &Arc<Data>, time: Duration) -> Result<()> {
         dimension: DIMENSION as u32,
         distance: Distance::Cosine,
         embedder: None,
+        index: IndexOptions::default(),
     };
     let schema = CollectionSchema {
         vectors: vec![space],
@@ -197,7 +198,13 @@ fn search_for(
         .queries
         .iter()
         .map(|vector| SearchRequest {
-            vector: Some(VectorLeg { using: String::new(), vector: vector.clone(), ef: None, exact: false }),
+            vector: Some(VectorLeg {
+                using: String::new(),
+                vector: vector.clone(),
+                ef: None,
+                exact: false,
+                recall_target: None,
+            }),
             keyword: None,
             filter: None,
             limit: 10,

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::maintenance::Maintenance;
 use crate::manifest::MANIFEST_FILE;
 use crate::schema::{CollectionSchema, check_name};
+use crate::vector::VectorsParams;
 
 /// Name of the file that says which format a data directory has.
 const STORE: &str = "STORE";
@@ -67,6 +68,11 @@ impl Default for StoreOptions {
 }
 
 impl StoreOptions {
+    /// How graphs are built, where a vector space doesn't say otherwise.
+    pub(crate) fn vectors_params(&self) -> VectorsParams {
+        VectorsParams { threads: self.threads(), ..VectorsParams::default() }
+    }
+
     /// Threads that build a graph.
     pub(crate) fn threads(&self) -> usize {
         if self.build_threads > 0 {

@@ -303,7 +303,7 @@ impl Collection {
     }
 
     fn vectors_params(&self) -> VectorsParams {
-        VectorsParams { threads: self.options.threads(), ..VectorsParams::default() }
+        self.options.vectors_params()
     }
 
     /// A document's record.

@@ -29,7 +29,6 @@ use crate::segment::{Part, open_segment, segment_dir};
 use crate::store::StoreOptions;
 use crate::tombstones::read_tombstones;
 use crate::validate::{ValidBatch, type_canonical};
-use crate::vector::VectorsParams;
 
 impl Collection {
     /// Writes the first manifest of a new collection; with it the collection exists.
@@ -123,7 +122,7 @@ fn open_segments(
     options: &StoreOptions,
     persisted: &mut HashMap<u64, Arc<roaring::RoaringBitmap>>,
 ) -> Result<Vec<PartView>> {
-    let params = VectorsParams { threads: options.threads(), ..VectorsParams::default() };
+    let params = options.vectors_params();
     let views: Vec<PartView> = manifest
         .segments
         .par_iter()
