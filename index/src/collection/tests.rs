@@ -16,6 +16,7 @@ use super::*;
 use crate::batch;
 use crate::directory::{Fault, FaultyDirectory, MemDirectory};
 use crate::document::DocumentState;
+use crate::filter::Condition;
 use crate::schema::{Distance, FieldType, VectorSpace};
 use crate::search::{Fusion, Hit, KeywordLeg, SearchRequest, VectorLeg};
 use crate::store::Store;
