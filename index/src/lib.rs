@@ -5,6 +5,7 @@
 
 #![warn(missing_docs)]
 
+mod background;
 pub mod batch;
 pub mod collection;
 pub mod directory;

@@ -1,4 +1,5 @@
-//! The background threads of a store: one seals memtables, one compacts segments, one feeds live graphs.
+//! The background threads of a store: one seals memtables, one compacts segments, one feeds live graphs, one checks files.
+//! They give way to threads that answer.
 //!
 //! Requests are hints: a worker looks itself at what is to be done, so a lost or repeated request does no harm.
 
@@ -8,6 +9,7 @@ use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 
+use crate::background::{Urgency, step_back};
 use crate::collection::Collection;
 use crate::recall::RecallSampler;
 
@@ -23,6 +25,8 @@ pub(crate) enum Task {
     Compact,
     /// The live graph is behind the memtable.
     Feed,
+    /// Segments were opened without a look at their content.
+    Scrub,
 }
 
 /// The background threads.
@@ -44,7 +48,9 @@ impl Maintenance {
     /// Starts the threads; `recall_share` of the searches is compared with the truth.
     pub(crate) fn start(recall_share: f32) -> std::io::Result<Self> {
         let mut workers = Vec::new();
-        for (task, name) in [(Task::Seal, "seal"), (Task::Compact, "compact"), (Task::Feed, "feed")] {
+        let tasks =
+            [(Task::Seal, "seal"), (Task::Compact, "compact"), (Task::Feed, "feed"), (Task::Scrub, "scrub")];
+        for (task, name) in tasks {
             let (requests, receiver) = sync_channel(QUEUE);
             let thread = std::thread::Builder::new()
                 .name(format!("ragstone-{name}"))
@@ -77,6 +83,10 @@ impl Maintenance {
 }
 
 fn work(task: Task, requests: &Receiver<Weak<Collection>>) {
+    step_back(match task {
+        Task::Seal => Urgency::Soon,
+        Task::Compact | Task::Feed | Task::Scrub => Urgency::Whenever,
+    });
     while let Ok(collection) = requests.recv() {
         let Some(collection) = collection.upgrade() else { continue };
         // A defect in one collection's background work must not stop that of the others.
@@ -84,6 +94,7 @@ fn work(task: Task, requests: &Receiver<Weak<Collection>>) {
             Task::Seal => collection.seal_waiting(),
             Task::Compact => collection.compact_where_due(),
             Task::Feed => collection.feed_live_graphs(),
+            Task::Scrub => collection.scrub(),
         }));
         if done.is_err() {
             tracing::error!(collection = collection.name(), ?task, "background work panicked");

@@ -58,6 +58,7 @@ struct RawEngine {
     memtable_max_rows: usize,
     log_max_bytes: ByteSize,
     build_threads: usize,
+    background_cpu_share: f32,
     compact_deleted_share: f32,
     compact_fan_in: usize,
     compact_max_segment_bytes: ByteSize,
@@ -193,6 +194,7 @@ impl Default for RawEngine {
             memtable_max_rows: engine.memtable_max_rows,
             log_max_bytes: ByteSize(usize::try_from(engine.log_max_bytes).unwrap_or(usize::MAX)),
             build_threads: engine.build_threads,
+            background_cpu_share: engine.background_cpu_share,
             compact_deleted_share: engine.compact_deleted_share,
             compact_fan_in: engine.compact_fan_in,
             compact_max_segment_bytes: ByteSize(
@@ -446,9 +448,13 @@ impl RawConfig {
         if self.server.request_timeout.0.is_zero() {
             return refuse("server.request_timeout", "is zero: no call could end in time".into());
         }
-        let share = self.engine.compact_deleted_share;
-        if !(share > 0.0 && share <= 1.0) {
-            return refuse("engine.compact_deleted_share", format!("{share} is not above 0 and at most 1"));
+        for (key, share) in [
+            ("engine.compact_deleted_share", self.engine.compact_deleted_share),
+            ("engine.background_cpu_share", self.engine.background_cpu_share),
+        ] {
+            if !(share > 0.0 && share <= 1.0) {
+                return refuse(key, format!("{share} is not above 0 and at most 1"));
+            }
         }
         let share = self.search.sampled_recall_share;
         if !(0.0..=1.0).contains(&share) {
@@ -483,6 +489,7 @@ impl RawConfig {
                 memtable_max_rows: engine.memtable_max_rows,
                 log_max_bytes: engine.log_max_bytes.0 as u64,
                 build_threads: engine.build_threads,
+                background_cpu_share: engine.background_cpu_share,
                 compact_deleted_share: engine.compact_deleted_share,
                 compact_fan_in: engine.compact_fan_in,
                 compact_max_segment_bytes: engine.compact_max_segment_bytes.0 as u64,

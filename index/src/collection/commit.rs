@@ -57,6 +57,17 @@ impl Pending {
         Ok(pending)
     }
 
+    /// Rows that it adds.
+    pub(crate) fn rows(&self) -> u64 {
+        let rows = |change: &Checked| match change {
+            Checked::Upsert(valid, _) | Checked::PutDocument(_, Some((valid, _))) => {
+                valid.batch.num_rows() as u64
+            }
+            _ => 0,
+        };
+        self.changes.iter().map(rows).sum()
+    }
+
     /// Bytes that it adds to the log, roughly.
     pub(crate) fn bytes(&self) -> usize {
         let batch = |change: &Checked| match change {

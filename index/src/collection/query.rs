@@ -30,6 +30,7 @@ impl Collection {
     pub fn search(&self, request: &SearchRequest) -> Result<SearchResponse> {
         let snapshot = self.snapshot_at(request.min_seq_no)?;
         let plan = Plan::new(request, &snapshot.schema)?;
+        self.note_search(&snapshot);
         let mut search = Search::prepare(&snapshot, request, plan)?;
         search.observe =
             request.vector.as_ref().is_some_and(|leg| !leg.exact) && self.maintenance.recall.picks();

@@ -89,9 +89,10 @@ pub(super) fn write_ids(
 ) -> Result<()> {
     let (mut ids, mut documents) = (Vec::new(), Vec::new());
     for batch in batches {
-        for (row, offset) in (batch.base..).zip(0..batch.batch.num_rows()) {
-            ids.push((hash_id(batch.rows.id(offset)), row));
-            if let Some(document_id) = batch.rows.document_id(offset) {
+        let rows = &batch.decoded()?.rows;
+        for (row, offset) in (batch.base..).zip(0..batch.count as usize) {
+            ids.push((hash_id(rows.id(offset)), row));
+            if let Some(document_id) = rows.document_id(offset) {
                 documents.push((hash_id(document_id), row));
             }
         }
@@ -180,16 +181,13 @@ pub(super) fn write_keywords(
     let mut builder = KeywordBuilder::new(schema)?;
     let typer = PayloadTyper::new(schema);
     for batch in batches {
-        for row in 0..batch.batch.num_rows() {
-            let typed = typed_row(&typer, &batch.rows, row);
-            let headings = batch.rows.heading_path(row);
+        let rows = &batch.decoded()?.rows;
+        for row in 0..batch.count as usize {
+            let typed = typed_row(&typer, rows, row);
+            let headings = rows.heading_path(row);
             let headings: Vec<&str> = headings.iter().map(String::as_str).collect();
-            let text = IndexedText {
-                title: batch.rows.title(row),
-                heading_path: &headings,
-                text: batch.rows.text(row),
-            };
-            builder.add_row(batch.rows.id(row), &typed, &row_origin(&batch.rows, row), &text)?;
+            let text = IndexedText { title: rows.title(row), heading_path: &headings, text: rows.text(row) };
+            builder.add_row(rows.id(row), &typed, &row_origin(rows, row), &text)?;
         }
     }
     seal_bytes(directory, &files.keywords(), KEYWORDS, &builder.finish()?)?;

@@ -10,11 +10,12 @@ use roaring::RoaringBitmap;
 
 use crate::error::{Error, Result};
 use crate::schema::{Distance, HnswOptions, Quantization};
-use crate::vector::codes::{Codes, Encoded, Floats, Points, RowMap, encode};
+use crate::vector::codes::{Encoded, Floats, Points, RowMap, encode};
 use crate::vector::distance::CodeKernel;
 use crate::vector::graph::builder::{BuildOptions, Graph, build_graph};
 use crate::vector::graph::connect::connect;
 use crate::vector::graph::format;
+use crate::vector::kernels::Codes;
 
 /// With fewer vectors a scan is as fast as a graph, and nothing is built.
 pub const MIN_GRAPH_ROWS: usize = 1_000;

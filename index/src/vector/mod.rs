@@ -14,6 +14,7 @@ mod codes;
 mod distance;
 mod exact;
 mod graph;
+mod kernels;
 mod live;
 mod plan;
 mod query;
