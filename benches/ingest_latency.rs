@@ -141,7 +141,13 @@ fn search_for(
         .queries
         .iter()
         .map(|vector| SearchRequest {
-            vector: Some(VectorLeg { using: String::new(), vector: vector.clone(), ef: None, exact: false }),
+            vector: Some(VectorLeg {
+                using: String::new(),
+                vector: vector.clone(),
+                ef: None,
+                exact: false,
+                recall_target: None,
+            }),
             keyword: None,
             filter: None,
             limit: 10,

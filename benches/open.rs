@@ -61,7 +61,13 @@ fn open(folder: &Path) -> Result<()> {
     let opened = started.elapsed();
     let collection = store.collection("bench")?;
     let request = SearchRequest {
-        vector: Some(VectorLeg { using: String::new(), vector: query, ef: None, exact: false }),
+        vector: Some(VectorLeg {
+            using: String::new(),
+            vector: query,
+            ef: None,
+            exact: false,
+            recall_target: None,
+        }),
         keyword: None,
         filter: None,
         limit: 10,

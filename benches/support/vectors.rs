@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, StringArray};
 use arrow::datatypes::DataType;
-use ragstone_index::schema::{CollectionSchema, Distance, VectorSpace};
+use ragstone_index::schema::{CollectionSchema, Distance, IndexOptions, VectorSpace};
 use ragstone_index::write::{Change, WriteRequest};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -49,6 +49,7 @@ pub fn schema() -> CollectionSchema {
         dimension: DIMENSION as u32,
         distance: Distance::Cosine,
         embedder: None,
+        index: IndexOptions::default(),
     };
     CollectionSchema {
         vectors: vec![space],

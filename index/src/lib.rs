@@ -22,6 +22,7 @@ pub mod manifest;
 mod memtable;
 pub mod payload;
 pub mod plan;
+pub mod recall;
 mod rows;
 pub mod schema;
 pub mod scored;

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use crate::background::{Urgency, step_back};
 use crate::collection::Collection;
+use crate::recall::RecallSampler;
 
 /// Requests that may wait for one worker; more are dropped, since each of those that wait does all there is to do.
 const QUEUE: usize = 1_024;
@@ -31,6 +32,8 @@ pub(crate) enum Task {
 /// The background threads.
 #[derive(Debug)]
 pub(crate) struct Maintenance {
+    /// Compares a share of the searches with the truth.
+    pub(crate) recall: RecallSampler,
     workers: Mutex<Vec<Worker>>,
 }
 
@@ -42,8 +45,8 @@ struct Worker {
 }
 
 impl Maintenance {
-    /// Starts the threads.
-    pub(crate) fn start() -> std::io::Result<Self> {
+    /// Starts the threads; `recall_share` of the searches is compared with the truth.
+    pub(crate) fn start(recall_share: f32) -> std::io::Result<Self> {
         let mut workers = Vec::new();
         let tasks =
             [(Task::Seal, "seal"), (Task::Compact, "compact"), (Task::Feed, "feed"), (Task::Scrub, "scrub")];
@@ -54,7 +57,7 @@ impl Maintenance {
                 .spawn(move || work(task, &receiver))?;
             workers.push(Worker { task, requests, thread });
         }
-        Ok(Self { workers: Mutex::new(workers) })
+        Ok(Self { recall: RecallSampler::start(recall_share)?, workers: Mutex::new(workers) })
     }
 
     /// Asks for a look at a collection.
@@ -68,6 +71,7 @@ impl Maintenance {
 
     /// Stops the threads behind what they are doing, and waits for them.
     pub(crate) fn stop(&self) {
+        self.recall.stop();
         let workers = std::mem::take(&mut *self.workers.lock());
         for Worker { task, requests, thread } in workers {
             drop(requests);

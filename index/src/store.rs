@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::maintenance::Maintenance;
 use crate::manifest::MANIFEST_FILE;
 use crate::schema::{CollectionSchema, check_name};
+use crate::vector::VectorsParams;
 
 /// Name of the file that says which format a data directory has.
 const STORE: &str = "STORE";
@@ -45,6 +46,8 @@ pub struct StoreOptions {
     pub compact_max_segment_bytes: u64,
     /// Check every checksum before a collection is open. Otherwise that happens in the background once it is.
     pub verify_checksums: bool,
+    /// Share of the searches that are repeated by comparing every vector, 0 to 1: see [`crate::recall`].
+    pub sampled_recall_share: f32,
 }
 
 impl Default for StoreOptions {
@@ -59,11 +62,17 @@ impl Default for StoreOptions {
             compact_fan_in: 4,
             compact_max_segment_bytes: 1 << 30,
             verify_checksums: false,
+            sampled_recall_share: 0.01,
         }
     }
 }
 
 impl StoreOptions {
+    /// How graphs are built, where a vector space doesn't say otherwise.
+    pub(crate) fn vectors_params(&self) -> VectorsParams {
+        VectorsParams { threads: self.threads(), ..VectorsParams::default() }
+    }
+
     /// Threads that build a graph.
     pub(crate) fn threads(&self) -> usize {
         if self.build_threads > 0 {
@@ -104,8 +113,10 @@ impl Store {
         let lock = directory.lock()?;
         remove_unfinished(&*directory, "")?;
         check_version(&*directory)?;
-        let maintenance =
-            Arc::new(Maintenance::start().map_err(|error| Error::io(directory.full_path(""), error))?);
+        let maintenance = Arc::new(
+            Maintenance::start(options.sampled_recall_share)
+                .map_err(|error| Error::io(directory.full_path(""), error))?,
+        );
         let mut collections = BTreeMap::new();
         for name in directory.list_dirs(COLLECTIONS)? {
             let folder = format!("{COLLECTIONS}/{name}");

@@ -327,7 +327,7 @@ impl Run {
         let mut best: Vec<f32> = scores.values().copied().collect();
         best.sort_by(|a, b| b.total_cmp(a));
         let expected = best.get(offset..).unwrap_or_default();
-        let leg = VectorLeg { using: name.into(), vector: query, ef: None, exact };
+        let leg = VectorLeg { using: name.into(), vector: query, ef: None, exact, recall_target: None };
         let request = SearchRequest { vector: Some(leg), filter, limit, offset, ..search(None, None) };
         let hits = collection.search(&request).unwrap().hits;
         assert_eq!(hits.len(), expected.len().min(limit), "seed {seed}: {name} {:?}", request.filter);
@@ -357,7 +357,13 @@ impl Run {
         let (space, query) = a_query(&mut self.rng);
         let (filter, points) = self.some();
         let live: BTreeSet<&str> = points.iter().map(|point| point.id.as_str()).collect();
-        let leg = VectorLeg { using: SPACES[space].0.into(), vector: query, ef: None, exact: false };
+        let leg = VectorLeg {
+            using: SPACES[space].0.into(),
+            vector: query,
+            ef: None,
+            exact: false,
+            recall_target: None,
+        };
         let request = SearchRequest { vector: Some(leg), filter, ..search(None, Some("garnet harbor")) };
         let hits = collection.search(&request).unwrap().hits;
         assert!(hits.iter().all(|hit| live.contains(hit.point.id.as_str())), "seed {seed}");
@@ -393,6 +399,7 @@ fn schema() -> CollectionSchema {
         dimension: *dimension as u32,
         distance: *distance,
         embedder: None,
+        index: Default::default(),
     };
     let field = |(name, field_type): (&str, FieldType)| PayloadField { name: name.into(), field_type };
     let fields = [

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures::future::try_join_all;
 use ragstone_index::collection::Collection;
 use ragstone_index::filter::Filter;
-use ragstone_index::schema::VectorSpace;
+use ragstone_index::schema::{RecallTarget, VectorSpace};
 use ragstone_index::search::{Fusion, Hit, KeywordLeg, SearchRequest, SearchResponse, Select, VectorLeg};
 
 use super::App;
@@ -49,6 +49,7 @@ pub struct Query {
     pub max_per_document: Option<usize>,
     pub fusion: Fusion,
     pub ef: Option<usize>,
+    pub recall_target: Option<RecallTarget>,
     pub exact: bool,
     pub candidates: Option<usize>,
     pub select: Select,
@@ -150,8 +151,13 @@ impl App {
 }
 
 fn request(query: Query, vector: Option<Vec<f32>>, keyword: bool) -> SearchRequest {
-    let vector =
-        vector.map(|vector| VectorLeg { using: query.using, vector, ef: query.ef, exact: query.exact });
+    let vector = vector.map(|vector| VectorLeg {
+        using: query.using,
+        vector,
+        ef: query.ef,
+        recall_target: query.recall_target,
+        exact: query.exact,
+    });
     SearchRequest {
         vector,
         keyword: query.text.filter(|_| keyword).map(|text| KeywordLeg { text }),

@@ -2,8 +2,9 @@
 //!
 //! Even a command that runs without a server (`--data-dir`) starts one in its own process and talks to it over
 //! gRPC, so there is one way to do each thing. stdout carries data, stderr talk. Nothing here knows the engine or the
-//! pipeline.
+//! pipeline, but for `bench`, which measures them.
 
+mod bench;
 mod collection;
 mod connection;
 mod delete;
@@ -52,6 +53,7 @@ enum Command {
     Delete(delete::Args),
     Stats(stats::Args),
     Eval(eval::Args),
+    Bench(bench::Args),
 }
 
 /// Runs the command that the process was called with. Exit codes: 0 done, 1 failed, 2 called wrongly.
@@ -98,5 +100,6 @@ async fn dispatch(command: Command) -> Outcome {
         Command::Delete(args) => Box::pin(delete::run(args)).await,
         Command::Stats(args) => Box::pin(stats::run(args)).await,
         Command::Eval(args) => Box::pin(eval::run(args)).await,
+        Command::Bench(args) => Box::pin(bench::run(args)).await,
     }
 }

@@ -46,9 +46,12 @@ pub(super) struct Args {
     /// Share of the vector ranking in a hybrid search, 0 to 1
     #[arg(long, value_name = "SHARE")]
     vector_weight: Option<f32>,
-    /// Beam width of the graph search: wider finds more and takes longer
+    /// Beam width of the graph search: wider finds more and takes longer [default: chosen for --recall-target]
     #[arg(long, value_name = "N")]
     ef: Option<u32>,
+    /// Share of the true nearest vectors to find, 0.5 to 0.999 [default: that of the vector space]
+    #[arg(long, value_name = "SHARE", conflicts_with = "ef")]
+    recall_target: Option<f32>,
     /// Compare with every vector instead of walking the graph
     #[arg(long)]
     exact: bool,
@@ -118,7 +121,12 @@ fn request(args: &Args) -> Outcome<SearchRequest> {
         return Err(Failure::usage(format!("--vector-weight {share} is not between 0 and 1")));
     }
     let filter = args.filter.as_deref().map(filter_language::parse).transpose()?;
-    let params = SearchParams { hnsw_ef: args.ef, exact: args.exact.then_some(true), candidates: None };
+    let params = SearchParams {
+        hnsw_ef: args.ef,
+        exact: args.exact.then_some(true),
+        candidates: None,
+        recall_target: args.recall_target,
+    };
     Ok(SearchRequest {
         collection: args.collection.clone(),
         mode: args.mode.map_or(SearchMode::Unspecified, Mode::to_wire).into(),

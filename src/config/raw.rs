@@ -27,6 +27,7 @@ pub(super) struct RawConfig {
     server: RawServer,
     data: RawData,
     engine: RawEngine,
+    search: RawSearch,
     ingest: RawIngest,
     embedders: BTreeMap<String, EmbedderConfig>,
     onnxruntime: RawOnnxRuntime,
@@ -62,6 +63,12 @@ struct RawEngine {
     compact_fan_in: usize,
     compact_max_segment_bytes: ByteSize,
     verify_checksums: bool,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawSearch {
+    sampled_recall_share: f32,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -151,6 +158,7 @@ impl Default for RawConfig {
             server: RawServer::default(),
             data: RawData::default(),
             engine: RawEngine::default(),
+            search: RawSearch::default(),
             ingest: RawIngest::default(),
             embedders: BTreeMap::new(),
             onnxruntime: RawOnnxRuntime::default(),
@@ -194,6 +202,12 @@ impl Default for RawEngine {
             ),
             verify_checksums: engine.verify_checksums,
         }
+    }
+}
+
+impl Default for RawSearch {
+    fn default() -> Self {
+        Self { sampled_recall_share: StoreOptions::default().sampled_recall_share }
     }
 }
 
@@ -442,6 +456,10 @@ impl RawConfig {
                 return refuse(key, format!("{share} is not above 0 and at most 1"));
             }
         }
+        let share = self.search.sampled_recall_share;
+        if !(0.0..=1.0).contains(&share) {
+            return refuse("search.sampled_recall_share", format!("{share} is not between 0 and 1"));
+        }
         for (name, embedder) in &self.embedders {
             let named =
                 |e: ragstone_ingest::Error| ConfigError(format!("{}: {e}", e.field().unwrap_or("embedders")));
@@ -455,7 +473,8 @@ impl RawConfig {
 
     /// What it means, where nothing is left to check.
     pub(super) fn meaning(self) -> Config {
-        let Self { version: _, server, data, engine, ingest, embedders, onnxruntime, watch, log } = self;
+        let Self { version: _, server, data, engine, search, ingest, embedders, onnxruntime, watch, log } =
+            self;
         Config {
             server: ServerConfig {
                 listen: server.listen,
@@ -475,6 +494,7 @@ impl RawConfig {
                 compact_fan_in: engine.compact_fan_in,
                 compact_max_segment_bytes: engine.compact_max_segment_bytes.0 as u64,
                 verify_checksums: engine.verify_checksums,
+                sampled_recall_share: search.sampled_recall_share,
             },
             pipeline: ingest.pipeline(),
             sources: ingest.sources(),

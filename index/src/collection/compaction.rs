@@ -62,6 +62,13 @@ impl Collection {
         })
     }
 
+    /// Seals the memtable and merges what is due, as the background would in time, and waits for it.
+    pub fn settle(&self) -> Result<()> {
+        self.flush()?;
+        self.compact_where_due();
+        Ok(())
+    }
+
     /// Merges whatever is due; called by the compacting thread.
     pub(crate) fn compact_where_due(&self) {
         let _one_at_a_time = self.compacting.lock();

@@ -5,10 +5,11 @@
 //! * `pacing` says how much may wait to be sealed, and how fast writers may go;
 //! * `seal` turns memtables into segments, `compaction` merges segments, `recovery` opens what a crash left,
 //!   `scrub` compares it with its checksums;
-//! * `read` and `query` answer from one snapshot.
+//! * `read` and `query` answer from one snapshot; `shadow` is a search to be compared with the truth.
 
 mod commit;
 mod compaction;
+mod old_schema;
 mod pacing;
 mod query;
 mod read;
@@ -16,6 +17,7 @@ mod record;
 mod recovery;
 mod scrub;
 mod seal;
+mod shadow;
 pub(crate) mod snapshot;
 mod state;
 #[cfg(test)]
@@ -28,8 +30,8 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex, RwLock};
 
+use self::commit::Pending;
 pub use self::commit::{MAX_CHANGES, MAX_DELETE_IDS};
-use self::commit::{Pending, SchemaChange};
 use self::pacing::{SearchClock, memtable_rows, small_segments};
 use self::scrub::Health;
 use self::snapshot::{PartView, Snapshot};
@@ -42,10 +44,11 @@ use crate::ledger::Ledger;
 use crate::log::GroupCommit;
 use crate::maintenance::{Maintenance, Task};
 use crate::memtable::Memtable;
-use crate::schema::{CollectionSchema, PayloadField};
+use crate::recall::{RecallMeter, SampledRecall};
+use crate::schema::{CollectionSchema, IndexChange, PayloadField, RecallTarget};
 use crate::search::{PointData, Select};
 use crate::store::StoreOptions;
-use crate::vector::VectorsParams;
+use crate::vector::{VectorIndexReport, VectorsParams};
 use crate::write::{WriteReceipt, WriteRequest};
 
 /// Memtables that may wait to be sealed while writes go on; one more, and writers wait. More would only be memory: a
@@ -73,6 +76,7 @@ pub struct Collection {
     sealing: Mutex<()>,
     compacting: Mutex<()>,
     closed: AtomicBool,
+    recall: RecallMeter,
     searches: SearchClock,
     health: Health,
     maintenance: Arc<Maintenance>,
@@ -88,6 +92,8 @@ pub struct SchemaUpdate {
     pub description: Option<String>,
     /// New setting.
     pub dynamic_payload: Option<bool>,
+    /// How vectors are indexed from here on, by vector space.
+    pub index: Vec<(String, IndexChange)>,
 }
 
 /// A page of points in a stable order.
@@ -124,7 +130,32 @@ pub struct CollectionStats {
     pub memtable_bytes: u64,
     pub log_bytes: u64,
     pub disk_bytes: u64,
+    /// Rows of segments that are deleted and still on disk.
+    pub deleted_rows: u64,
+    /// Bytes of the segments against those that their live rows would take, 1 or more; 1 without segments.
+    pub space_amplification: f64,
     pub segments: Vec<SegmentStats>,
+    /// By vector space.
+    pub recall: Vec<SpaceRecall>,
+}
+
+impl CollectionStats {
+    /// Share of the segments' rows that are deleted, 0 to 1.
+    pub fn tombstone_share(&self) -> f64 {
+        let rows: u64 = self.segments.iter().map(|segment| segment.rows).sum();
+        self.deleted_rows as f64 / rows.max(1) as f64
+    }
+}
+
+/// What searches of a vector space aim at, and what they reach.
+#[derive(Debug, Clone)]
+pub struct SpaceRecall {
+    /// Its name.
+    pub vector_space: String,
+    /// Recall that searches aim at, unless they say otherwise.
+    pub target: RecallTarget,
+    /// Recall of the sampled searches.
+    pub sampled: SampledRecall,
 }
 
 /// Counts and sizes of a segment.
@@ -135,8 +166,8 @@ pub struct SegmentStats {
     pub rows: u64,
     pub deleted_rows: u64,
     pub bytes: u64,
-    /// By vector space: "graph" or "exact".
-    pub vector_index: Vec<(String, &'static str)>,
+    /// By vector space.
+    pub vector_indexes: Vec<(String, VectorIndexReport)>,
 }
 
 /// What a compaction did.
@@ -166,9 +197,7 @@ impl Collection {
 
     /// Changes the schema; durable when it returns.
     pub fn update_schema(&self, update: SchemaUpdate) -> Result<Arc<CollectionSchema>> {
-        let SchemaUpdate { add_payload, description, dynamic_payload } = update;
-        let change = SchemaChange { add_payload, description, dynamic_payload };
-        self.commit(Pending::schema(change, self.schema()))?;
+        self.commit(Pending::schema(update, self.schema()))?;
         Ok(self.schema())
     }
 
@@ -287,7 +316,7 @@ impl Collection {
     }
 
     fn vectors_params(&self) -> VectorsParams {
-        VectorsParams { threads: self.options.threads(), ..VectorsParams::default() }
+        self.options.vectors_params()
     }
 
     /// A document's record.

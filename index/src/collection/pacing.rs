@@ -126,6 +126,7 @@ mod tests {
             dimension,
             distance: Distance::Cosine,
             embedder: None,
+            index: Default::default(),
         };
         let mut schema = CollectionSchema {
             vectors: vec![space(384)],

@@ -23,12 +23,12 @@ use crate::ledger::{LEDGER_FOLDER, Ledger};
 use crate::log::{FileLog, GroupCommit, LOG_FOLDER, Log as _};
 use crate::maintenance::{Maintenance, Task};
 use crate::manifest::{MANIFEST_FILE, ManifestV1};
+use crate::recall::RecallMeter;
 use crate::schema::CollectionSchema;
 use crate::segment::{Part, open_segment, segment_dir};
 use crate::store::StoreOptions;
 use crate::tombstones::read_tombstones;
 use crate::validate::{ValidBatch, type_canonical};
-use crate::vector::VectorsParams;
 
 impl Collection {
     /// Writes the first manifest of a new collection; with it the collection exists.
@@ -81,6 +81,7 @@ impl Collection {
             segments = state.manifest.segments.len(),
             "collection open"
         );
+        let spaces = state.tables.schema.vectors.len();
         let collection = Arc::new_cyclic(|this: &Weak<Self>| Self {
             name: name.to_owned(),
             directory,
@@ -93,6 +94,7 @@ impl Collection {
             sealing: Mutex::new(()),
             compacting: Mutex::new(()),
             closed: AtomicBool::new(false),
+            recall: RecallMeter::new(spaces),
             searches: SearchClock::new(),
             health: Health::default(),
             maintenance,
@@ -120,7 +122,7 @@ fn open_segments(
     options: &StoreOptions,
     persisted: &mut HashMap<u64, Arc<roaring::RoaringBitmap>>,
 ) -> Result<Vec<PartView>> {
-    let params = VectorsParams { threads: options.threads(), ..VectorsParams::default() };
+    let params = options.vectors_params();
     let views: Vec<PartView> = manifest
         .segments
         .par_iter()

@@ -16,6 +16,7 @@ use super::*;
 use crate::batch;
 use crate::directory::{Fault, FaultyDirectory, MemDirectory};
 use crate::document::DocumentState;
+use crate::filter::Condition;
 use crate::schema::{Distance, FieldType, VectorSpace};
 use crate::search::{Fusion, Hit, KeywordLeg, SearchRequest, VectorLeg};
 use crate::store::Store;
@@ -24,12 +25,7 @@ use crate::write::Change;
 const DIMENSION: usize = 8;
 
 fn schema() -> CollectionSchema {
-    let space = |name: &str, distance| VectorSpace {
-        name: name.into(),
-        dimension: DIMENSION as u32,
-        distance,
-        embedder: None,
-    };
+    let space = |name: &str, distance| VectorSpace::new(name, DIMENSION as u32, distance);
     CollectionSchema {
         vectors: vec![space("text", Distance::Cosine), space("image", Distance::Euclidean)],
         payload: vec![PayloadField { name: "year".into(), field_type: FieldType::Integer }],
@@ -104,7 +100,13 @@ fn put_document(id: &str, points: &[Point]) -> WriteRequest {
 
 fn search(vector: Option<Vec<f32>>, text: Option<&str>) -> SearchRequest {
     SearchRequest {
-        vector: vector.map(|vector| VectorLeg { using: String::new(), vector, ef: None, exact: false }),
+        vector: vector.map(|vector| VectorLeg {
+            using: String::new(),
+            vector,
+            ef: None,
+            recall_target: None,
+            exact: false,
+        }),
         keyword: text.map(|text| KeywordLeg { text: text.into() }),
         filter: None,
         limit: 10,
@@ -273,6 +275,112 @@ fn new_payload_fields_join_the_schema_and_survive() {
         .update_schema(SchemaUpdate { dynamic_payload: Some(false), ..SchemaUpdate::default() })
         .unwrap();
     assert!(write(&collection, "c", r#"{"new": 1}"#).unwrap_err().to_string().contains("new"));
+}
+
+#[test]
+fn index_options_change_within_bounds_and_stay() {
+    let directory = memory();
+    let (store, collection) = open(&directory, StoreOptions::default());
+    let update = |space: &str, change| {
+        let index = vec![("text".to_owned(), IndexChange::default()), (space.to_owned(), change)];
+        collection.update_schema(SchemaUpdate { index, ..SchemaUpdate::default() })
+    };
+    let wide = IndexChange { m: Some(64), ..IndexChange::default() };
+    assert_eq!(update("sound", wide).unwrap_err().field(), Some("update_vectors[1].name"));
+    let error = update("image", IndexChange { m: Some(2), ..wide }).unwrap_err();
+    assert_eq!(error.field(), Some("update_vectors[1].hnsw.m"));
+    assert_eq!(*collection.schema(), schema());
+    let mut expected = schema();
+    expected.vectors[1].index.hnsw.m = 64;
+    assert_eq!(*update("image", wide).unwrap(), expected);
+    drop((store, collection));
+    let (_store, collection) = open(&directory, StoreOptions::default());
+    assert_eq!(*collection.schema(), expected);
+}
+
+/// Searches one by one, each compared with the truth; returns what the statistics say of space "text" then.
+fn sampled(collection: &Collection, requests: &[SearchRequest]) -> SampledRecall {
+    let counted = || collection.stats().recall[0].sampled;
+    for request in requests {
+        let before = counted();
+        collection.search(request).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while counted() == before {
+            assert!(Instant::now() < deadline, "no sample came");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    counted()
+}
+
+#[test]
+fn sampled_recall_tells_bad_searches_from_good_ones() {
+    let mut rng = StdRng::seed_from_u64(11);
+    // Hard to navigate: no structure, and a graph with few links.
+    let mut schema = schema();
+    for space in &mut schema.vectors {
+        space.index =
+            space.index.changed(&IndexChange { m: Some(4), ef_construct: Some(8), ..IndexChange::default() });
+    }
+    let options = StoreOptions { sampled_recall_share: 1.0, ..StoreOptions::default() };
+    let store = Store::open_in(memory(), options).unwrap();
+    let collection = store.create_collection("c", schema).unwrap();
+    let points: Vec<Point> = (0..4_000).map(|i| point(&mut rng, format!("p{i}"), None)).collect();
+    collection.write(upsert(&points)).unwrap();
+    let mut requests: Vec<SearchRequest> =
+        (0..20).map(|_| search(Some(point(&mut rng, String::new(), None).vector), None)).collect();
+
+    let scanned = sampled(&collection, &requests);
+    assert_eq!((scanned.samples, scanned.recall()), (20, Some(1.0)), "a small memtable is scanned");
+    collection.flush().unwrap();
+    requests.iter_mut().for_each(|request| request.vector.as_mut().unwrap().ef = Some(1));
+    let bad = sampled(&collection, &requests);
+    assert!(bad.recall().unwrap() < 0.99, "{bad:?}");
+    assert!(bad.recent.unwrap() < bad.recall().unwrap(), "{bad:?}");
+    assert_eq!((bad.samples, bad.wanted), (40, 40 * 10));
+
+    // With a filter and words beside the vectors, and not where the request is exact.
+    let one = Condition::HasId(vec!["p7".into()]);
+    let filtered = SearchRequest {
+        filter: Some(Filter { must_not: vec![one], ..Filter::default() }),
+        keyword: Some(KeywordLeg { text: "cedar".into() }),
+        ..requests[0].clone()
+    };
+    let more = sampled(&collection, &[filtered]);
+    assert_eq!((more.samples, more.wanted), (41, 500), "a hybrid search brings a hundred candidates");
+    requests.iter_mut().for_each(|request| request.vector.as_mut().unwrap().exact = true);
+    requests.iter().for_each(|request| drop(collection.search(request).unwrap()));
+    store.close();
+    let stats = collection.stats();
+    assert_eq!(stats.recall[0].sampled, more);
+    assert_eq!(stats.recall[1].sampled, SampledRecall::default(), "the other space");
+}
+
+#[test]
+fn statistics_tell_deleted_rows_and_indexes() {
+    let mut rng = StdRng::seed_from_u64(12);
+    let mut schema = schema();
+    schema.vectors[1].index.hnsw.m = 24;
+    let store = Store::open_in(memory(), StoreOptions::default()).unwrap();
+    let collection = store.create_collection("c", schema).unwrap();
+    let fresh = collection.stats();
+    assert_eq!((fresh.tombstone_share(), fresh.space_amplification), (0.0, 1.0));
+    let points: Vec<Point> = (0..1_200).map(|i| point(&mut rng, format!("p{i}"), None)).collect();
+    collection.write(upsert(&points)).unwrap();
+    collection.flush().unwrap();
+    let ids = points.iter().take(150).map(|point| point.id.clone()).collect();
+    collection
+        .write(WriteRequest { changes: vec![Change::DeletePoints(ids)], ..WriteRequest::default() })
+        .unwrap();
+    let stats = collection.stats();
+    assert_eq!((stats.deleted_rows, stats.tombstone_share()), (150, 0.125));
+    assert!((stats.space_amplification - 1_200.0 / 1_050.0).abs() < 1e-6, "{}", stats.space_amplification);
+    let [(text, first), (image, second)] = stats.segments[0].vector_indexes.as_slice() else {
+        panic!("{stats:?}")
+    };
+    assert_eq!((text.as_str(), image.as_str()), ("text", "image"));
+    let links = |report: &VectorIndexReport| report.graph.as_ref().unwrap().m;
+    assert_eq!((links(first), links(second)), (16, 24), "as each space has it");
 }
 
 #[test]

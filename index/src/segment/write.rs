@@ -14,7 +14,7 @@ use crate::keyword::{IndexedText, KeywordBuilder};
 use crate::memtable::row_origin;
 use crate::payload::{PayloadTyper, TypedRow};
 use crate::rows::Rows;
-use crate::schema::{CollectionSchema, VectorSpace};
+use crate::schema::{CollectionSchema, IndexOptions, VectorSpace};
 use crate::segment::id_index::{encode, hash_id};
 use crate::segment::rows_file::read_batches;
 use crate::segment::{
@@ -32,7 +32,7 @@ pub(crate) struct SegmentPlan<'a> {
     pub(crate) schema: &'a CollectionSchema,
     /// Its rows.
     pub(crate) rows: &'a LiveRows,
-    /// How graphs are built.
+    /// How graphs are built, where the schema leaves it open.
     pub(crate) vectors: &'a VectorsParams,
     /// Set to give up between two steps.
     pub(crate) cancel: &'a AtomicBool,
@@ -129,7 +129,7 @@ fn write_vectors(
     Ok(present)
 }
 
-/// Builds and writes the graph of a space from its vectors file; a small one gets none.
+/// Builds and writes the graph of a space from its vectors file, as the space wants it; a small one gets none.
 pub(super) fn write_graph(
     directory: &dyn Directory,
     files: &SegmentFiles,
@@ -143,7 +143,14 @@ pub(super) fn write_graph(
     let data = floats(&path, &body)?;
     let column =
         VectorColumn { dimension: definition.dimension as usize, data: &data, present: Some(present) };
-    if let Some(index) = build_index(&column, definition.distance, params, cancel)? {
+    let IndexOptions { hnsw, quantization, .. } = definition.index;
+    let params = VectorsParams {
+        m: hnsw.m as usize,
+        ef_construction: hnsw.ef_construct as usize,
+        quantization,
+        ..*params
+    };
+    if let Some(index) = build_index(&column, definition.distance, &params, cancel)? {
         let path = files.graph(&definition.name);
         seal_file(directory, &path, GRAPH, |writer| {
             index.write_to(writer).map_err(|error| Error::io(&path, error))

@@ -9,12 +9,13 @@ use std::sync::atomic::AtomicBool;
 use roaring::RoaringBitmap;
 
 use crate::error::{Error, Result};
-use crate::schema::Distance;
-use crate::vector::codes::{Codes, Encoded, Floats, Points, RowMap, encode};
+use crate::schema::{Distance, HnswOptions, Quantization};
+use crate::vector::codes::{Encoded, Floats, Points, RowMap, encode};
 use crate::vector::distance::CodeKernel;
 use crate::vector::graph::builder::{BuildOptions, Graph, build_graph};
 use crate::vector::graph::connect::connect;
 use crate::vector::graph::format;
+use crate::vector::kernels::Codes;
 
 /// With fewer vectors a scan is as fast as a graph, and nothing is built.
 pub const MIN_GRAPH_ROWS: usize = 1_000;
@@ -26,6 +27,8 @@ pub struct VectorsParams {
     pub m: usize,
     /// Beam of an insertion.
     pub ef_construction: usize,
+    /// Codes that the graph is walked on.
+    pub quantization: Quantization,
     /// Threads; 0: one a core. With 1 the same input and seed make the same bytes.
     pub threads: usize,
     /// Seed of levels and insertion order.
@@ -34,7 +37,14 @@ pub struct VectorsParams {
 
 impl Default for VectorsParams {
     fn default() -> Self {
-        Self { m: 16, ef_construction: 128, threads: 0, seed: 0x7261_6773_746F_6E65 }
+        let HnswOptions { m, ef_construct } = HnswOptions::default();
+        Self {
+            m: m as usize,
+            ef_construction: ef_construct as usize,
+            quantization: Quantization::default(),
+            threads: 0,
+            seed: 0x7261_6773_746F_6E65,
+        }
     }
 }
 

@@ -14,9 +14,11 @@ mod codes;
 mod distance;
 mod exact;
 mod graph;
+mod kernels;
 mod live;
 mod plan;
 mod query;
+mod report;
 #[cfg(test)]
 mod samples;
 mod segment;
@@ -28,8 +30,10 @@ pub use distance::prepare_vector;
 pub use live::{LIVE_GRAPH_MIN_ROWS, LiveVectors};
 pub use plan::{ExactReason, Strategy};
 pub use query::PreparedQuery;
+pub use report::{CalibratedBeam, GraphReport, VectorIndexReport};
 pub use segment::SegmentVectors;
 
+use crate::schema::RecallTarget;
 pub use crate::scored::Scored;
 
 /// How hard a search tries.
@@ -40,4 +44,6 @@ pub struct SearchParams {
     pub ef: Option<usize>,
     /// Compare all rows, whatever that costs.
     pub exact: bool,
+    /// What a search without `ef` aims at.
+    pub recall_target: RecallTarget,
 }

@@ -1,5 +1,6 @@
 //! Searches and their hits.
 
+use ragstone_index::schema::RecallTarget;
 use ragstone_index::search::{Fusion, Hit, LegScore, MAX_EF, MAX_LIMIT, Select};
 use ragstone_proto::v1;
 use ragstone_proto::v1::fusion::Method;
@@ -41,7 +42,8 @@ pub fn query(request: v1::SearchRequest) -> Result<Query> {
         .vector
         .map(|v| vector::components(&v).map_err(|e| Error::invalid("vector", e)))
         .transpose()?;
-    let v1::SearchParams { hnsw_ef, exact, candidates } = request.params.unwrap_or_default();
+    let v1::SearchParams { hnsw_ef, exact, candidates, recall_target } = request.params.unwrap_or_default();
+    let recall_target = recall_target.map(|target| RecallTarget::new(target, "params.recall_target"));
     let text = request.with_text.unwrap_or(true);
     Ok(Query {
         collection: request.collection,
@@ -56,6 +58,7 @@ pub fn query(request: v1::SearchRequest) -> Result<Query> {
         max_per_document: request.max_per_document.filter(|n| *n > 0).map(|n| n as usize),
         fusion: fusion(request.fusion)?,
         ef: bounded(hnsw_ef, MAX_EF, "params.hnsw_ef")?,
+        recall_target: recall_target.transpose()?,
         exact: exact.unwrap_or(false),
         candidates: bounded(candidates, MAX_LIMIT, "params.candidates")?,
         select: Select {
@@ -194,6 +197,10 @@ mod tests {
         check(v1::SearchRequest { score_threshold: Some(f32::NAN), ..request() }, "score_threshold");
         check(v1::SearchRequest { vector: Some(v1::Vector::default()), ..request() }, "vector");
         check(params(v1::SearchParams { hnsw_ef: Some(0), ..Default::default() }), "params.hnsw_ef");
+        for target in [0.4, 1.0, f32::NAN] {
+            let wanted = v1::SearchParams { recall_target: Some(target), ..Default::default() };
+            check(params(wanted), "params.recall_target");
+        }
         check(
             params(v1::SearchParams { candidates: Some(10_001), ..Default::default() }),
             "params.candidates",

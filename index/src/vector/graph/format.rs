@@ -24,6 +24,7 @@ use crate::schema::Distance;
 use crate::vector::codes::{CodeScale, Encoded, RowMap};
 use crate::vector::graph::builder::{Graph, MAX_LEVEL, MAX_LINKS, MIN_LINKS, slot};
 use crate::vector::graph::walk::{Links, MAX_NODES, NO_NODE};
+use crate::vector::kernels;
 
 const MAGIC: &[u8; 8] = b"RAGSGRPH";
 const VERSION: u32 = 1;
@@ -385,6 +386,16 @@ impl FlatGraph {
         }
     }
 
+    /// Links of a node on upper levels; twice as many on level 0.
+    pub(crate) fn links_per_node(&self) -> u32 {
+        self.header.m
+    }
+
+    /// Size of everything, codes included.
+    pub(crate) fn len_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Number of nodes.
     pub(crate) fn nodes(&self) -> usize {
         self.header.nodes as usize
@@ -411,6 +422,12 @@ impl Links for FlatLinks<'_> {
         let lists = if level == 0 { self.level0 } else { self.upper };
         let list = lists.get(start..start + width).unwrap_or_default();
         list.iter().copied().take_while(|neighbour| *neighbour != NO_NODE).for_each(visit);
+    }
+
+    #[inline]
+    fn prefetch(&self, node: u32) {
+        let (start, width) = slot(self.starts, self.m, node, 0);
+        kernels::prefetch(self.level0.get(start..start + width).unwrap_or_default());
     }
 }
 

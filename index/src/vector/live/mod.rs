@@ -316,10 +316,11 @@ mod tests {
     use std::sync::atomic::AtomicBool;
 
     use super::*;
+    use crate::schema::RecallTarget;
     use crate::vector::samples::{clustered, recall};
 
     const DIMENSION: usize = 24;
-    const EXACT: SearchParams = SearchParams { ef: None, exact: true };
+    const EXACT: SearchParams = SearchParams { ef: None, exact: true, recall_target: RecallTarget::DEFAULT };
 
     fn rows_of(vectors: &[f32]) -> Vec<Option<&[f32]>> {
         vectors.chunks(DIMENSION).map(Some).collect()
