@@ -7,6 +7,7 @@
 
 mod commit;
 mod compaction;
+mod estimate;
 mod query;
 mod read;
 mod record;
