@@ -9,6 +9,7 @@
 
 mod commit;
 mod compaction;
+mod estimate;
 mod old_schema;
 mod pacing;
 mod query;
