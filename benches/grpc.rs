@@ -303,6 +303,7 @@ fn in_process_us(data: &Path, queries: &Table, ef: usize) -> Result<f64> {
                 vector: queries.floats(query),
                 ef: Some(ef),
                 exact: false,
+                recall_target: None,
             }),
             keyword: None,
             filter: None,
