@@ -22,7 +22,7 @@ use rayon::prelude::*;
 
 pub use context::embedding_text;
 
-use crate::document::{Chunk, ExtractedDocument};
+use crate::document::{Chunk, ExtractedDocument, Part};
 use crate::embed::Embedder;
 use crate::error::{Error, ErrorKind, Result};
 use measure::Measure;
@@ -84,6 +84,7 @@ pub fn chunk(
     }
     let chunker = Chunker {
         text: &document.text,
+        parts: &document.parts,
         title,
         embedder,
         params,
@@ -117,6 +118,7 @@ fn token_limit(embedder: Option<&dyn Embedder>, params: &ChunkerParams) -> Resul
 /// A document on its way to chunks.
 struct Chunker<'a> {
     text: &'a str,
+    parts: &'a [Part],
     title: &'a str,
     embedder: Option<&'a dyn Embedder>,
     params: &'a ChunkerParams,
@@ -206,7 +208,15 @@ impl Chunker<'_> {
                 return self.emit_halves(span, run, tokens, chunks);
             }
         }
-        chunks.push(Chunk { text: text.to_string(), span, heading_path: run.path.clone(), page: run.page });
+        let part = run.part.and_then(|part| self.parts.get(part)).map(|part| part.name.clone());
+        chunks.push(Chunk {
+            text: text.to_string(),
+            span,
+            heading_path: run.path.clone(),
+            page: run.page,
+            part: part.unwrap_or_default(),
+            parent: None,
+        });
         Ok(())
     }
 

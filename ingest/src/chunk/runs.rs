@@ -14,6 +14,8 @@ pub(super) struct Run {
     /// Headings above all of it.
     pub path: Vec<String>,
     pub page: Option<u32>,
+    /// Index of the document's part.
+    pub part: Option<usize>,
     /// Tokens that a chunk of it may have.
     pub room: usize,
 }
@@ -31,7 +33,8 @@ pub(super) fn runs(chunker: &Chunker<'_>) -> Result<Vec<Run>> {
             continue;
         }
         let sections = sections(chunker, first..end)?;
-        let page = chunker.outline.regions.get(region).and_then(|region| region.page);
+        let place = chunker.outline.regions.get(region);
+        let (page, part) = place.map_or((None, None), |region| (region.page, region.part));
         let all = sections.iter().skip(1).try_fold(sections.first().cloned(), |all, next| {
             Ok::<_, crate::Error>(match all {
                 Some(all) => join(chunker, &all, next)?,
@@ -47,6 +50,7 @@ pub(super) fn runs(chunker: &Chunker<'_>) -> Result<Vec<Run>> {
             blocks: group.blocks,
             path: group.path,
             page,
+            part,
             room: group.room,
         }));
     }

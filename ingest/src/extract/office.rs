@@ -11,7 +11,8 @@ use super::detect::Container;
 use super::limits::{Deadline, ExtractLimits};
 use super::markup::first_heading;
 use super::normalise::TextBuilder;
-use crate::document::{ExtractedDocument, Markup};
+use super::{dates, tables::regroup};
+use crate::document::{ExtractedDocument, Markup, Properties};
 use crate::error::{Error, Result};
 
 /// Reads an Office document.
@@ -42,34 +43,57 @@ pub(super) fn read(
     let mut text = TextBuilder::new(limits);
     match format {
         FormatType::Docx | FormatType::Doc => {
-            text.push(&to_markdown(&document, &options).map_err(|error| reason(&error))?)?;
+            let markdown = to_markdown(&document, &options).map_err(|error| reason(&error))?;
+            text.push(&regroup(&markdown, |size| limits.check_text(size))?)?;
         }
         _ => {
             limits.check_pages(document.sections.len())?;
             for (index, section) in document.sections.iter_mut().enumerate() {
                 deadline.check()?;
                 section.name = section.name.take().filter(|name| !is_made_up(name));
+                let name =
+                    section.name.clone().filter(|_| matches!(format, FormatType::Xlsx | FormatType::Xls));
                 // The first section of a call is rendered without the rule that parts it from its neighbour.
                 let page = render_section_to_string(section, 0, format, &options, &HashMap::new());
-                text.push_page(index + 1, &page)?;
+                let page = regroup(&page, |size| limits.check_text(size))?;
+                match name {
+                    Some(name) => text.push_sheet(index + 1, &name, &page)?,
+                    None => text.push_page(index + 1, &page)?,
+                }
             }
         }
     }
-    let (text, pages) = text.finish();
+    let content = text.finish_document();
     let title = match format {
         FormatType::Xlsx | FormatType::Xls => title(&document),
         _ => Some(title(&document))
             .filter(|title| !title.is_empty())
-            .or_else(|| first_heading(&text))
+            .or_else(|| first_heading(&content.text))
             .unwrap_or_default(),
     };
     Ok(ExtractedDocument {
         media_type: media_type(format).into(),
         title,
-        text,
         markup: Markup::Markdown,
-        pages,
+        properties: properties(&document),
+        ..content
     })
+}
+
+fn properties(document: &Document) -> Properties {
+    let metadata = &document.metadata;
+    // Names that libraries put there by themselves.
+    let author = metadata.author.as_deref().map(str::trim).unwrap_or_default();
+    let made_up =
+        ["", "python-docx", "openpyxl", "unknown author", "author"].contains(&author.to_lowercase().as_str());
+    let date = |text: &Option<String>| text.as_deref().and_then(dates::parse);
+    Properties {
+        authors: if made_up { Vec::new() } else { vec![author.to_owned()] },
+        created: date(&metadata.created),
+        modified: date(&metadata.modified),
+        language: None,
+        keywords: metadata.keywords.iter().take(50).cloned().collect(),
+    }
 }
 
 /// The container was inspected; which parser reads it is no longer a guess.

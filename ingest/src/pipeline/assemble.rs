@@ -138,6 +138,8 @@ mod tests {
             span: 3..3 + text.len(),
             heading_path: heading.iter().map(|heading| (*heading).to_owned()).collect(),
             page,
+            part: String::new(),
+            parent: None,
         };
         let chunks =
             vec![chunk("one", &["A", "B"], Some(1)), chunk("two", &[], None), chunk("one", &["A"], Some(2))];

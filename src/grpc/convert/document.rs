@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use ragstone_index::document::{DocumentRecord, DocumentState};
-use ragstone_ingest::document::RawDocument;
+use ragstone_ingest::document::{Passwords, RawDocument};
 use ragstone_ingest::pipeline::{Ingested, Outcome};
 use ragstone_proto::v1;
 use ragstone_proto::v1::ingest_document_request::Content;
@@ -51,6 +51,7 @@ pub fn raw(request: v1::IngestDocumentRequest) -> Result<RawDocument> {
         metadata: request.metadata.map(|m| payload::to_json(m, "metadata")).transpose()?.unwrap_or_default(),
         modified_ns: None,
         source_id: String::new(),
+        passwords: Passwords::new(request.passwords)?,
     })
 }
 
