@@ -1,11 +1,14 @@
 //! What flows through the pipeline: raw documents, their extracted text, their chunks.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::chunk::ChunkSettings;
 use crate::error::{Error, Result};
+pub use crate::pipeline::PathFields;
 
 /// A document as it arrives.
 #[derive(Debug, Clone, Default)]
@@ -30,8 +33,23 @@ pub struct RawDocument {
     pub modified_ns: Option<i64>,
     /// The source that brought it, or empty.
     pub source_id: String,
-    /// Tried on content that is encrypted.
+    /// How it is read, beyond what the pipeline is set to.
+    pub options: Arc<IngestOptions>,
+}
+
+/// How the documents of a source, or of a call, are read, beyond what the pipeline is set to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct IngestOptions {
+    /// Tried on content that is encrypted. They come from the configuration or the call and are not stored.
+    #[serde(skip)]
     pub passwords: Passwords,
+    /// Payload fields that follow from the path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path_fields: Option<PathFields>,
+    /// How text is cut.
+    #[serde(skip_serializing_if = "ChunkSettings::is_empty")]
+    pub chunk: ChunkSettings,
 }
 
 /// Passwords of encrypted documents. They are never printed.

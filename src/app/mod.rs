@@ -11,6 +11,7 @@ pub mod embedding;
 pub mod error;
 pub mod imports;
 pub mod points;
+pub mod preview;
 pub mod search;
 pub mod sink;
 pub mod snippet;

@@ -30,6 +30,9 @@ fn place(origin: &Origin, id: &str, base: Option<&Path>) -> String {
         Some(name) => parts.push(one_line(name)),
         None => parts.push(one_line(id)),
     }
+    if !origin.part.is_empty() {
+        parts.push(one_line(&origin.part));
+    }
     if let Some(page) = origin.page {
         parts.push(format!("page {page}"));
     }

@@ -1,13 +1,14 @@
 //! The command line: one file per command, all of them clients of the gRPC service.
 //!
 //! Even a command that runs without a server (`--data-dir`) starts one in its own process and talks to it over
-//! gRPC, so there is one way to do each thing. stdout carries data, stderr talk. Nothing here knows the engine or the
-//! pipeline.
+//! gRPC, so there is one way to do each thing. stdout carries data, stderr talk. Nothing here knows the engine; of the
+//! pipeline only `extract` does, which stores nothing.
 
 mod collection;
 mod connection;
 mod delete;
 mod eval;
+mod extract;
 mod extract_worker;
 mod failure;
 mod filter_language;
@@ -51,6 +52,7 @@ enum Command {
     Get(get::Args),
     Delete(delete::Args),
     Stats(stats::Args),
+    Extract(extract::Args),
     Eval(eval::Args),
 }
 
@@ -97,6 +99,7 @@ async fn dispatch(command: Command) -> Outcome {
         Command::Get(args) => Box::pin(get::run(args)).await,
         Command::Delete(args) => Box::pin(delete::run(args)).await,
         Command::Stats(args) => Box::pin(stats::run(args)).await,
+        Command::Extract(args) => Box::pin(extract::run(args)).await,
         Command::Eval(args) => Box::pin(eval::run(args)).await,
     }
 }

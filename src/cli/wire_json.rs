@@ -47,6 +47,7 @@ fn add_origin(object: &mut Map<String, Json>, origin: &Origin) {
         ("uri", &origin.uri),
         ("title", &origin.title),
         ("media_type", &origin.media_type),
+        ("part", &origin.part),
     ];
     for (name, text) in texts {
         if !text.is_empty() {
@@ -61,6 +62,7 @@ fn add_origin(object: &mut Map<String, Json>, origin: &Origin) {
         ("chunk_index", origin.chunk_index.map(u64::from)),
         ("span_start", origin.span_start),
         ("span_end", origin.span_end),
+        ("parent", origin.parent.map(u64::from)),
     ];
     for (name, number) in numbers {
         if let Some(number) = number {

@@ -77,7 +77,7 @@ async fn a_folder_of_the_configuration_makes_its_collection() {
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("a.txt"), "a configured note").unwrap();
         config.watch =
-            vec![ragstone::config::WatchConfig { path: folder, collection: "c".into(), ignore: Vec::new() }];
+            vec![ragstone::config::WatchConfig { path: folder, collection: "c".into(), ignore: Vec::new(), options: Default::default() }];
     });
     let mut server = server.await;
     eventually("it is indexed", async || documents(&server).await == ["a.txt"]).await;
@@ -91,7 +91,7 @@ async fn folders_that_can_not_be_watched() {
     server.create("c").await;
     let check = async |collection: &str, path: &str, code, field: &str| {
         let request =
-            v1::AddSourceRequest { collection: collection.into(), path: path.into(), ignore: Vec::new() };
+            v1::AddSourceRequest { collection: collection.into(), path: path.into(), ignore: Vec::new(), ..Default::default() };
         refused(server.ingest().add_source(request).await, code, field);
     };
     check("c", "", Code::InvalidArgument, "path").await;

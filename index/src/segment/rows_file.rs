@@ -9,6 +9,7 @@ use arrow::ipc::reader::{FileDecoder, read_footer_length};
 use arrow::ipc::{Block, root_as_footer};
 use bytes::Bytes;
 
+use crate::batch;
 use crate::error::{Error, Result};
 use crate::rows::Rows;
 use crate::segment::SegmentBatch;
@@ -44,6 +45,7 @@ pub(crate) fn read_batches(path: &Path, body: &Bytes) -> Result<Vec<SegmentBatch
             .read_record_batch(block, &buffer.slice_with_length(start, length))
             .map_err(|error| corrupt(error.to_string()))?;
         let Some(batch) = decoded else { continue };
+        let batch = batch::completed(batch).map_err(|error| corrupt(error.to_string()))?;
         let rows = Rows::new(&batch).map_err(|error| corrupt(error.to_string()))?;
         let count = u32::try_from(batch.num_rows()).map_err(|_| corrupt("too many rows".into()))?;
         batches.push(SegmentBatch { base, batch, rows });

@@ -27,7 +27,7 @@ pub(super) struct Region {
     pub page: Option<u32>,
     /// Index of the document's part.
     pub part: Option<usize>,
-    markup: Markup,
+    pub markup: Markup,
 }
 
 /// The structure of a text.
@@ -42,8 +42,10 @@ pub(super) struct Outline {
 }
 
 impl Outline {
-    pub(super) fn of(document: &ExtractedDocument) -> Self {
-        let mut outline = Self { regions: regions(document), paths: vec![Vec::new()], ..Self::default() };
+    /// The structure of a document. Nothing crosses the ends of `bounds`, which are in order.
+    pub(super) fn of(document: &ExtractedDocument, bounds: &[Range<usize>]) -> Self {
+        let mut outline =
+            Self { regions: divided(regions(document), bounds), paths: vec![Vec::new()], ..Self::default() };
         let mut headings = Headings::default();
         let mut part = None;
         for region in 0..outline.regions.len() {
@@ -218,6 +220,23 @@ fn regions(document: &ExtractedDocument) -> Vec<Region> {
     regions
 }
 
+/// Regions cut where bounds end.
+fn divided(regions: Vec<Region>, bounds: &[Range<usize>]) -> Vec<Region> {
+    let mut divided = Vec::with_capacity(regions.len() + bounds.len());
+    let mut ends = bounds.iter().map(|bound| bound.end).peekable();
+    for region in regions {
+        let mut at = region.span.start;
+        while let Some(end) = ends.next_if(|end| *end < region.span.end) {
+            if end > at {
+                divided.push(Region { span: at..end, ..region });
+                at = end;
+            }
+        }
+        divided.push(Region { span: at..region.span.end, ..region });
+    }
+    divided
+}
+
 /// Spans without gaps over the whole text: the given ones, and `None` between them.
 fn covering<'a, T>(
     text: &str,
@@ -249,7 +268,8 @@ mod tests {
     use crate::document::{Page, Part};
 
     fn blocks(text: &str, markup: Markup) -> Vec<(String, String)> {
-        let outline = Outline::of(&ExtractedDocument { text: text.into(), markup, ..Default::default() });
+        let outline =
+            Outline::of(&ExtractedDocument { text: text.into(), markup, ..Default::default() }, &[]);
         let covered: String = outline.blocks.iter().map(|block| &text[block.span.clone()]).collect();
         let words = |text: &str| text.split_whitespace().map(str::to_string).collect::<Vec<_>>();
         assert_eq!(words(&covered), words(text), "blocks cover the text");
@@ -329,7 +349,7 @@ mod tests {
             Page { number: 2, span: at("one")..at("\n\n# not") },
         ];
         let outline =
-            Outline::of(&ExtractedDocument { text: text.clone(), parts, pages, ..Default::default() });
+            Outline::of(&ExtractedDocument { text: text.clone(), parts, pages, ..Default::default() }, &[]);
         let regions: Vec<_> =
             outline.regions.iter().map(|r| (r.page, r.part, text[r.span.clone()].trim())).collect();
         assert_eq!(
@@ -351,7 +371,7 @@ mod tests {
         let page = |number, span| Page { number, span };
         let pages =
             vec![page(1, 1..3), page(2, 2..900), page(3, Range { start: 4, end: 2 }), page(4, 900..901)];
-        let outline = Outline::of(&ExtractedDocument { text, pages, ..Default::default() });
+        let outline = Outline::of(&ExtractedDocument { text, pages, ..Default::default() }, &[]);
         let spans: Vec<_> = outline.regions.iter().map(|r| (r.page, r.span.clone())).collect();
         assert_eq!(spans, [(Some(1), 0..2), (Some(2), 2..16)]);
     }

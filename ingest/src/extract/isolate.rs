@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::limits::timed_out;
 use super::{ExtractLimits, extract};
-use crate::document::{ExtractedDocument, Passwords, RawDocument};
+use crate::document::{ExtractedDocument, IngestOptions, Passwords, RawDocument};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Starts a reply. What parsers print to standard output before it is skipped.
@@ -123,7 +124,7 @@ fn talk(child: &mut Child, raw: &RawDocument, limits: &ExtractLimits) -> Result<
         max_text_bytes: limits.max_text_bytes,
         max_pages: limits.max_pages,
         timeout: limits.timeout,
-        passwords: raw.passwords.clone(),
+        passwords: raw.options.passwords.clone(),
     };
     let head = frame(
         &serde_json::to_vec(&head).map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))?,
@@ -177,7 +178,7 @@ pub fn serve() -> io::Result<()> {
         file_name: request.file_name,
         media_type: request.media_type,
         data: input.slice_ref(data),
-        passwords: request.passwords,
+        options: Arc::new(IngestOptions { passwords: request.passwords, ..Default::default() }),
         ..Default::default()
     };
     let limits = ExtractLimits {

@@ -24,7 +24,7 @@ const TABLE_CELL_BYTES: usize = 80;
 
 /// A value with the order of its names.
 #[derive(Debug)]
-enum Node {
+pub(super) enum Node {
     Scalar(String),
     List(Vec<Node>),
     Object(Vec<(String, Node)>),
@@ -103,7 +103,7 @@ fn is_notebook(node: &Node) -> bool {
 }
 
 /// The outermost value: its members stand apart, so that they can be told apart when the text is cut.
-fn write_document(node: &Node, out: &mut String, scope: &Scope) -> Result<()> {
+pub(super) fn write_document(node: &Node, out: &mut String, scope: &Scope) -> Result<()> {
     match node {
         Node::List(items) if as_table(items, out) => {}
         Node::List(items) if items.iter().any(|item| !matches!(item, Node::Scalar(_))) => {

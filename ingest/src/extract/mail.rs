@@ -6,7 +6,7 @@ use mail_parser::{Address, MessageParser, MimeHeaders, PartType};
 
 use super::members::Members;
 use super::scope::Scope;
-use super::{dates, html};
+use super::{dates, decode, html};
 use crate::document::{ExtractedDocument, Properties, RawDocument};
 use crate::error::{Error, Result};
 
@@ -45,7 +45,10 @@ pub(super) struct Attachment {
 
 /// Reads a mail.
 pub(super) fn read(raw: &RawDocument, scope: &Scope) -> Result<ExtractedDocument> {
-    let message = MessageParser::default().parse(raw.data.as_ref());
+    // Mails are ASCII with other encodings inside; one that was saved as wide text has to become narrow first.
+    let narrow = decode::wide(&raw.data).map(|_| decode::decode_text(&raw.data).into_owned().into_bytes());
+    let data = narrow.as_deref().unwrap_or(&raw.data);
+    let message = MessageParser::default().parse(data);
     let message = message.ok_or_else(|| Error::bad_content("broken mail: no headers"))?;
     let is_type = |wanted: &str| {
         message.content_type().is_some_and(|found| {
@@ -69,8 +72,12 @@ pub(super) fn read(raw: &RawDocument, scope: &Scope) -> Result<ExtractedDocument
     compose(letter, raw, scope, "message/rfc822")
 }
 
-/// Reads a mailbox, each mail as a part.
+/// Reads a mailbox, each mail as a part; a mailbox of one mail is that mail.
 pub(super) fn mailbox(raw: &RawDocument, scope: &Scope) -> Result<ExtractedDocument> {
+    let mut mails = MessageIterator::new(raw.data.as_ref());
+    if let (Some(Ok(only)), None) = (mails.next(), mails.next()) {
+        return read(&RawDocument { data: only.unwrap_contents().into(), ..raw.clone() }, scope);
+    }
     let mut members = Members::new(scope, raw)?;
     for (index, message) in MessageIterator::new(raw.data.as_ref()).enumerate() {
         scope.member()?;
@@ -90,6 +97,11 @@ pub(super) fn compose(
     scope: &Scope,
     media_type: &str,
 ) -> Result<ExtractedDocument> {
+    if let Body::Plain(text) = &letter.body
+        && is_armoured(text)
+    {
+        return Err(Error::bad_content("the mail is encrypted"));
+    }
     let mut head = String::new();
     let mut line = |name: &str, value: &str| {
         if !value.is_empty() {
@@ -126,6 +138,13 @@ pub(super) fn compose(
     };
     let properties = Properties { authors: letter.from, created: letter.date, ..Default::default() };
     Ok(ExtractedDocument { title: letter.subject, properties, ..document })
+}
+
+/// Whether a text is a PGP message and hardly more.
+fn is_armoured(text: &str) -> bool {
+    let Some((before, rest)) = text.split_once("-----BEGIN PGP MESSAGE-----") else { return false };
+    let after = rest.split_once("-----END PGP MESSAGE-----").map_or("", |(_, after)| after);
+    before.trim().len() + after.trim().len() < 40
 }
 
 /// The plain body, unless it is empty or a mere pointer to the one in HTML.

@@ -1,11 +1,13 @@
 //! A document made of documents: what containers (archives, mails) share. Each member is extracted by itself; its text
 //! becomes a part.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::normalise::TextBuilder;
 use super::scope::Scope;
-use crate::document::{ExtractedDocument, Passwords, RawDocument};
+use crate::document::{ExtractedDocument, IngestOptions, RawDocument};
 use crate::error::{Error, Result};
 
 /// Reasons that are kept; of more, only the number.
@@ -15,7 +17,7 @@ const MAX_REASONS: usize = 50;
 pub(super) struct Members<'a> {
     inner: Scope,
     text: TextBuilder<'a>,
-    passwords: Passwords,
+    options: Arc<IngestOptions>,
     left_out: Vec<String>,
     more_left_out: usize,
     read: usize,
@@ -31,8 +33,8 @@ impl<'a> Members<'a> {
         let inner =
             inner.ok_or_else(|| Error::bad_content("archives are nested too deep: it is not opened"))?;
         let text = TextBuilder::new(&scope.limits);
-        let passwords = container.passwords.clone();
-        Ok(Self { inner, text, passwords, left_out: Vec::new(), more_left_out: 0, read: 0 })
+        let options = Arc::clone(&container.options);
+        Ok(Self { inner, text, options, left_out: Vec::new(), more_left_out: 0, read: 0 })
     }
 
     /// The text of the container itself, before that of its members.
@@ -55,7 +57,7 @@ impl<'a> Members<'a> {
             file_name: name.to_owned(),
             media_type: media_type.to_owned(),
             data,
-            passwords: self.passwords.clone(),
+            options: Arc::clone(&self.options),
             ..Default::default()
         };
         match super::extract_in(&raw, &self.inner) {

@@ -117,7 +117,7 @@ fn read(format: Format, raw: &RawDocument, scope: &Scope) -> Result<ExtractedDoc
     let text = || decode::decode_text(data);
     let tagged = || decode::decode_markup(data);
     match format {
-        Format::Pdf => pdf::read(data, &raw.passwords, limits, scope.deadline),
+        Format::Pdf => pdf::read(data, &raw.options.passwords, limits, scope.deadline),
         Format::Office(kind) => office::read(kind, data, limits, scope.deadline),
         Format::OpenDocument => opendocument::read(data, scope),
         Format::FlatOpenDocument => opendocument::read_flat(&tagged(), scope),

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use zip::write::SimpleFileOptions;
 
 use super::*;
-use crate::document::Passwords;
+use crate::document::{IngestOptions, Passwords};
 use crate::error::ErrorKind;
 
 mod containers;
@@ -17,6 +17,10 @@ mod formats;
 
 fn raw(file_name: &str, data: impl Into<Bytes>) -> RawDocument {
     RawDocument { file_name: file_name.into(), data: data.into(), ..Default::default() }
+}
+
+fn options(passwords: Passwords) -> std::sync::Arc<IngestOptions> {
+    std::sync::Arc::new(IngestOptions { passwords, ..Default::default() })
 }
 
 fn read_ok(file_name: &str, data: impl Into<Bytes>) -> ExtractedDocument {

@@ -43,7 +43,7 @@ pub(super) fn zip(raw: &RawDocument, scope: &Scope) -> Result<ExtractedDocument>
             continue;
         }
         scope.member()?;
-        match zip_member(&mut archive, index, &name, &raw.passwords, scope) {
+        match zip_member(&mut archive, index, &name, &raw.options.passwords, scope) {
             Ok(Some(data)) => members.add(&name, data)?,
             Ok(None) => {}
             Err(error) if scope.is_used_up() => return Err(error),

@@ -1,9 +1,13 @@
-//! XML documents: FictionBook, DocBook, JATS, TEI, feeds get headings from their sections; of others, the words.
+//! XML documents: FictionBook, DocBook, JATS, TEI, feeds get headings from their sections; data gets the names of its
+//! values; of others, the words.
 
-use quick_xml::Reader;
-use quick_xml::events::Event;
+use std::collections::HashMap;
+
+use quick_xml::events::{BytesStart, Event};
+use quick_xml::{Reader, XmlVersion};
 
 use super::dates;
+use super::json::{self, Node};
 use super::markup::{entity, strip_tags, tag_content};
 use super::normalise::TextBuilder;
 use super::scope::Scope;
@@ -105,7 +109,14 @@ pub(super) fn read(source: &str, scope: &Scope) -> Result<ExtractedDocument> {
     let structured = DOCUMENTS.contains(&root.as_str()).then(|| sections(source, &root)).flatten();
     let (text, markup) = match structured.filter(|text| !text.trim().is_empty()) {
         Some(text) => (text, Markup::Markdown),
-        None => (strip_tags(source), Markup::Plain),
+        None => match records(source) {
+            Some(node) => {
+                let mut text = String::new();
+                json::write_document(&node, &mut text, scope)?;
+                (text, Markup::Markdown)
+            }
+            None => (strip_tags(source), Markup::Plain),
+        },
     };
     let text = TextBuilder::whole(&text, &scope.limits)?;
     let media_type = match root.as_str() {
@@ -213,6 +224,97 @@ fn sections(source: &str, root: &str) -> Option<String> {
     Some(out)
 }
 
+/// The values of XML that is data: elements hold either elements or words, never both. `None`: it is a text, or broken.
+fn records(source: &str) -> Option<Node> {
+    /// Deeper data is no table that anybody reads.
+    const MAX_DATA_DEPTH: usize = 50;
+    let mut reader = Reader::from_str(source);
+    // An open element: its name, its words, its fields.
+    let mut open: Vec<(String, String, Vec<(String, Node)>)> = Vec::new();
+    let attributes = |tag: &BytesStart<'_>| -> Vec<(String, Node)> {
+        let pairs = tag.attributes().flatten().filter(|pair| !pair.key.as_ref().starts_with("xmlns"));
+        let pairs = pairs.filter_map(|pair| {
+            let value = pair.normalized_value(XmlVersion::Implicit1_0).ok()?;
+            Some((pair.key.local_name().as_ref().to_owned(), Node::Scalar(value.into_owned())))
+        });
+        pairs.collect()
+    };
+    let words_of = |open: &mut Vec<(String, String, Vec<(String, Node)>)>, words: &str| {
+        if let Some((_, text, _)) = open.last_mut() {
+            text.push_str(words);
+        }
+    };
+    loop {
+        let closed = match reader.read_event().ok()? {
+            Event::Eof => return None,
+            Event::Start(tag) => {
+                if open.len() >= MAX_DATA_DEPTH {
+                    return None;
+                }
+                open.push((tag.local_name().as_ref().to_owned(), String::new(), attributes(&tag)));
+                continue;
+            }
+            Event::Empty(tag) => (tag.local_name().as_ref().to_owned(), String::new(), attributes(&tag)),
+            Event::End(_) => open.pop()?,
+            Event::Text(text) => {
+                words_of(&mut open, &text.xml10_content());
+                continue;
+            }
+            Event::CData(text) => {
+                words_of(&mut open, &text.xml10_content());
+                continue;
+            }
+            Event::GeneralRef(reference) => {
+                words_of(&mut open, entity(&reference)?.encode_utf8(&mut [0; 4]));
+                continue;
+            }
+            _ => continue,
+        };
+        let (name, words, mut fields) = closed;
+        let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+        let node = match (fields.is_empty(), words.is_empty()) {
+            (true, _) => Node::Scalar(words),
+            (false, true) => grouped(fields),
+            // Words beside attributes are data, words beside elements are text.
+            (false, false) if fields.iter().all(|(_, node)| matches!(node, Node::Scalar(_))) => {
+                fields.push(("text".into(), Node::Scalar(words)));
+                Node::Object(fields)
+            }
+            (false, false) => return None,
+        };
+        match open.last_mut() {
+            Some((_, words, fields)) if words.trim().is_empty() => fields.push((name, node)),
+            Some(_) => return None,
+            None => return matches!(node, Node::Object(_)).then_some(node),
+        }
+    }
+}
+
+/// Fields, with those of one name as a list.
+fn grouped(fields: Vec<(String, Node)>) -> Node {
+    let mut names: Vec<String> = Vec::new();
+    let mut lists: HashMap<String, Vec<Node>> = HashMap::new();
+    for (name, node) in fields {
+        let list = lists.entry(name.clone()).or_default();
+        if list.is_empty() {
+            names.push(name);
+        }
+        list.push(node);
+    }
+    let field = |name: String| {
+        let mut list = lists.remove(&name).unwrap_or_default();
+        let node = match (list.pop(), list.is_empty()) {
+            (Some(only), true) => only,
+            (last, _) => {
+                list.extend(last);
+                Node::List(list)
+            }
+        };
+        (name, node)
+    };
+    Node::Object(names.into_iter().map(field).collect())
+}
+
 fn is_block(name: &str) -> bool {
     BLOCKS.contains(&name) || SECTIONS.contains(&name)
 }
@@ -303,9 +405,25 @@ mod tests {
     #[test]
     fn other_xml_gives_its_words() {
         let document = document("<note><to>Tove</to><body>Don't forget</body></note>");
-        assert_eq!((document.text.as_str(), document.markup), ("Tove Don't forget", Markup::Plain));
+        assert_eq!(document.text, "to: Tove\nbody: Don't forget");
+        let mixed = super::tests::document("<note><to>Tove</to> and <b>Ada</b> go</note>");
+        assert_eq!((mixed.text.as_str(), mixed.markup), ("Tove and Ada go", Markup::Plain));
         assert_eq!(super::root("text <a/>"), None);
         assert_eq!(super::root("<!DOCTYPE x><x:root/>").as_deref(), Some("root"));
+    }
+
+    #[test]
+    fn data_becomes_tables() {
+        let row = |n: u32| format!("<cd id='{n}'><title>T{n}</title><price cur='EUR'/></cd>");
+        let document =
+            document(&format!("<?xml version='1.0'?><catalog>\n{}\n</catalog>", [row(1), row(2)].concat()));
+        assert_eq!(
+            document.text,
+            "cd:\n\nid: 1\ntitle: T1\nprice:\n  cur: EUR\n\nid: 2\ntitle: T2\nprice:\n  cur: EUR"
+        );
+        let flat = |n: u32| format!("<cd><title>T{n} &amp; co</title><year>19{n}0</year></cd>");
+        let text = super::tests::document(&format!("<c>{}</c>", (1..4).map(flat).collect::<String>())).text;
+        assert!(text.starts_with("cd:\n\n| title | year |\n|---|---|\n| T1 & co | 1910 |\n"), "{text}");
     }
 
     #[test]

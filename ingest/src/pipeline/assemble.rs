@@ -35,7 +35,9 @@ pub(crate) fn check_size(common: &RowCommon, prepared: &Prepared, vector_bytes: 
     let strings = common.payload.len() + common.uri.len() + prepared.title.len() + prepared.media_type.len();
     let row = strings + 2 * common.document_id.len() + vector_bytes + ROW_OVERHEAD_BYTES;
     let own = |chunk: &crate::document::Chunk| {
-        chunk.text.len() + chunk.heading_path.iter().map(|heading| heading.len() + 4).sum::<usize>()
+        chunk.text.len()
+            + chunk.part.len()
+            + chunk.heading_path.iter().map(|heading| heading.len() + 4).sum::<usize>()
     };
     let total =
         prepared.chunks.iter().map(|chunk| row.saturating_add(own(chunk))).fold(0, usize::saturating_add);
@@ -61,7 +63,7 @@ pub(crate) fn assemble(
     let index = |i: usize| u32::try_from(i).unwrap_or(u32::MAX);
 
     let ids = (0..rows).map(|i| Some(format!("{}#{i}", common.document_id)));
-    let mut columns: Vec<(Field, ArrayRef)> = Vec::with_capacity(12 + spaces.len());
+    let mut columns: Vec<(Field, ArrayRef)> = Vec::with_capacity(14 + spaces.len());
     let mut push = |name: &str, nullable: bool, array: ArrayRef| {
         columns.push((Field::new(name, array.data_type().clone(), nullable), array));
     };
@@ -79,6 +81,9 @@ pub(crate) fn assemble(
     push("span_start", true, Arc::new(starts.collect::<UInt64Array>()));
     let ends = chunks().map(|chunk| Some(chunk.span.end as u64));
     push("span_end", true, Arc::new(ends.collect::<UInt64Array>()));
+    let parts = chunks().map(|chunk| Some(chunk.part.as_str()).filter(|part| !part.is_empty()));
+    push("part", true, Arc::new(parts.collect::<StringArray>()));
+    push("parent", true, Arc::new(chunks().map(|chunk| chunk.parent).collect::<UInt32Array>()));
     for space in spaces {
         push(&format!("vector:{}", space.space), true, vector_column(space)?);
     }

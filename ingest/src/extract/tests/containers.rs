@@ -125,7 +125,7 @@ fn locked_archives_need_their_password() {
     refused("a.zip", data.clone(), ErrorKind::BadContent, "needs a password");
     let with = |passwords: &[&str]| {
         let passwords = Passwords::new(passwords.iter().map(ToString::to_string).collect()).unwrap();
-        let raw = RawDocument { passwords, ..raw("a.zip", data.clone()) };
+        let raw = RawDocument { options: options(passwords), ..raw("a.zip", data.clone()) };
         extract(&raw, &ExtractLimits::default())
     };
     assert_eq!(with(&["wrong", "open sesame"]).unwrap().text, "a treasure");

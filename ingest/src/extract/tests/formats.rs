@@ -226,7 +226,12 @@ fn passwords_open_and_are_not_shown() {
         let path = root.join("pypdf/resources").join(file);
         let Ok(data) = std::fs::read(path) else { return };
         let passwords = Passwords::new(vec!["wrong".into(), given.into()]).unwrap();
-        let raw = RawDocument { file_name: file.into(), data: data.into(), passwords, ..Default::default() };
+        let raw = RawDocument {
+            file_name: file.into(),
+            data: data.into(),
+            options: options(passwords),
+            ..Default::default()
+        };
         let read = extract(&raw, &ExtractLimits::default()).map(|document| document.text);
         match text {
             "" => assert!(read.unwrap_err().message().contains("none of those given")),
