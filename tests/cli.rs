@@ -193,3 +193,80 @@ fn eval_prints_the_object_of_the_contract() {
         }
     }
 }
+
+/// Unit vectors around some centres, written as NumPy does.
+fn write_vectors(path: &Path, rows: usize, dimension: usize, seed: u64) {
+    use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+    let mut centres = StdRng::seed_from_u64(3);
+    let centres: Vec<Vec<f32>> =
+        (0..50).map(|_| (0..dimension).map(|_| centres.random_range(-1.0..1.0)).collect()).collect();
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {dimension}), }}");
+    text.push_str(&" ".repeat(117 - text.len()));
+    text.push('\n');
+    let mut bytes = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+    bytes.extend(text.as_bytes());
+    for _ in 0..rows {
+        let centre = &centres[rng.random_range(0..centres.len())];
+        bytes.extend(centre.iter().flat_map(|x| (x + rng.random_range(-0.5_f32..0.5)).to_le_bytes()));
+    }
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn bench_vectors_prints_the_object_of_the_contract() {
+    let folder = tempfile::tempdir().unwrap();
+    let [base, queries, data] = ["base.npy", "queries.npy", "data"].map(|name| folder.path().join(name));
+    write_vectors(&base, 2_000, 32, 1);
+    write_vectors(&queries, 100, 32, 2);
+    let files = ["bench", "vectors", "--base", text(&base), "--queries", text(&queries), "--json"];
+    let options = ["--ef", "auto,64", "--clients", "1,2", "--runs", "2"];
+    let filters = ["--selectivity", "0.05", "--correlated", "--data-dir", text(&data)];
+    let report = json(&[&files[..], &options[..], &filters[..]].concat());
+    assert_eq!((&report["points"], &report["queries"]), (&2_000.into(), &100.into()), "{report}");
+    for key in ["build_s", "insert_points_per_s", "open_s", "peak_rss_bytes", "rss_bytes", "disk_bytes"] {
+        assert!(report[key].as_f64().unwrap() > 0.0, "{key}: {report}");
+    }
+    let rows = report["rows"].as_array().unwrap();
+    // Targets, filters (one of them none), clients, beams.
+    assert_eq!(rows.len(), 2 * 3 * 2 * 2, "{report}");
+    for row in rows {
+        assert!(row["recall_at_10"].as_f64().unwrap() > 0.9, "{row}");
+        let [qps, p50, p95, p99] =
+            ["qps", "p50_ms", "p95_ms", "p99_ms"].map(|key| row[key].as_f64().unwrap());
+        assert!(qps > 0.0 && p50 > 0.0 && p50 <= p95 && p95 <= p99, "{row}");
+        assert!(["in_process", "grpc"].contains(&row["target"].as_str().unwrap()), "{row}");
+    }
+    for filter in [Json::Null, "uncorrelated 5 %".into(), "correlated 5 %".into()] {
+        assert_eq!(rows.iter().filter(|row| row["filter"] == filter).count(), 8, "{filter}: {report}");
+    }
+    assert_eq!(report["grpc"]["inserted_points"], 2_000, "{report}");
+
+    fails(&[&files[..], &["--data-dir", text(&data), "--in-process"]].concat(), 1, &["--reuse"]);
+    let again = [&files[..], &options[..], &["--reuse", text(&data), "--in-process"]].concat();
+    let again = json(&again);
+    assert!(again["build_s"].is_null() && again["rows"].as_array().unwrap().len() == 4, "{again}");
+    let missing = ["--reuse", text(&data), "--selectivity", "0.5"];
+    fails(&[&files[..], &missing[..]].concat(), 1, &["uncorrelated 50 %"]);
+}
+
+#[test]
+fn bench_vectors_names_the_file_at_fault() {
+    let folder = tempfile::tempdir().unwrap();
+    let [base, narrow, cut, truth] =
+        ["base.npy", "narrow.npy", "cut.npy", "gt.ivecs"].map(|name| folder.path().join(name));
+    write_vectors(&base, 20, 8, 1);
+    write_vectors(&narrow, 20, 4, 1);
+    let whole = std::fs::read(&base).unwrap();
+    std::fs::write(&cut, &whole[..whole.len() - 1]).unwrap();
+    std::fs::write(&truth, [1, 0, 0, 0, 9, 0, 0, 0]).unwrap();
+    let call = |base: &Path, queries: &Path, more: &[&str], parts: &[&str]| {
+        let files = ["bench", "vectors", "--in-process", "--base", text(base), "--queries", text(queries)];
+        fails(&[&files[..], more].concat(), 1, parts);
+    };
+    call(&cut, &base, &[], &["cut.npy", "truncated"]);
+    call(&base, &folder.path().join("none.npy"), &[], &["none.npy"]);
+    call(&base, &narrow, &[], &["narrow.npy", "4", "8"]);
+    call(&base, &base, &["--ground-truth", text(&truth)], &["gt.ivecs", "1 rows for 20 queries"]);
+    call(&base, &base, &["--filter-attr", text(&truth)], &["gt.ivecs", "the base has 20"]);
+}

@@ -2,15 +2,15 @@
 //!
 //! ```text
 //! cargo run --release -p ragstone-index --example vectors -- DIR [--threads N] [--m N] [--efc N] [--distance cosine] [--queries N]
+//!     [--index FILE] [--ef LIST] [--runs N] [--filters no]
 //! ```
 //!
-//! DIR holds `base.npy` and `queries.npy`: f32, C order, two dimensions. The truth is computed by an exact scan. Searches
-//! run on one thread, without the network, the log or payload: what is measured is the vector index alone. Rates are by
-//! the thread's CPU time where the system tells it, so that other load disturbs them less.
+//! DIR holds `base.npy` and `queries.npy`: f32, C order, two dimensions. The truth is computed by an exact scan. `--index`
+//! keeps the built index in a file, or takes it from there. A rate is the median of `--runs` (5). Searches
+//! run on one thread, without the network, the log or payload: what is measured is the vector index alone.
 #![allow(clippy::print_stdout, reason = "prints its measurements")]
 
 use std::path::Path;
-use std::sync::LazyLock;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
@@ -36,12 +36,17 @@ fn main() -> Result<()> {
     let mut params = VectorsParams::default();
     let mut distance = Distance::Cosine;
     let mut most_queries = usize::MAX;
+    let (mut beams, mut runs, mut filters, mut kept) = (BEAMS.to_vec(), 5, true, None);
     while let Some(flag) = arguments.next() {
         let value = arguments.next().with_context(|| format!("{flag} needs a value"))?;
         match flag.as_str() {
             "--threads" => params.threads = value.parse()?,
             "--m" => params.m = value.parse()?,
             "--efc" => params.ef_construction = value.parse()?,
+            "--ef" => beams = value.split(',').map(str::parse).collect::<Result<_, _>>()?,
+            "--runs" => runs = value.parse()?,
+            "--filters" => filters = value != "no",
+            "--index" => kept = Some(value),
             "--queries" => most_queries = value.parse()?,
             "--distance" => distance = serde_json::from_value(serde_json::Value::String(value))?,
             _ => bail!("unknown flag {flag}"),
@@ -56,13 +61,21 @@ fn main() -> Result<()> {
     let rows = base.len() / dimension;
 
     let start = Instant::now();
-    let column = VectorColumn { dimension, data: &base, present: None };
-    let index = build_index(&column, distance, &params, &AtomicBool::new(false))?.context("too few rows")?;
-    println!(
-        "built {rows} x {dimension} in {:.1} s, {} MB",
-        start.elapsed().as_secs_f64(),
-        index.len() >> 20
-    );
+    let index = match kept.as_ref().and_then(|path| std::fs::read(path).ok()) {
+        Some(index) => index,
+        None => {
+            let column = VectorColumn { dimension, data: &base, present: None };
+            let built = build_index(&column, distance, &params, &AtomicBool::new(false))?;
+            let mut index = Vec::new();
+            built.context("too few rows")?.write_to(&mut index)?;
+            let seconds = start.elapsed().as_secs_f64();
+            println!("built {rows} x {dimension} in {seconds:.1} s, {} MB", index.len() >> 20);
+            if let Some(path) = &kept {
+                std::fs::write(path, &index)?;
+            }
+            index
+        }
+    };
     let vectors = Bytes::copy_from_slice(bytemuck::cast_slice(&base));
     drop(base);
     let start = Instant::now();
@@ -77,17 +90,27 @@ fn main() -> Result<()> {
         .map(|vector| PreparedQuery::new(distance, dimension, vector))
         .collect::<Result<_, _>>()?;
     let truth = truth(&segment, &queries, None);
-    for ef in BEAMS {
-        measure(&segment, &queries, &truth, &SearchParams { ef: Some(ef), exact: false }, None);
+    for ef in beams {
+        measure(
+            &segment,
+            &queries,
+            &truth,
+            &SearchParams { ef: Some(ef), ..SearchParams::default() },
+            None,
+            runs,
+        );
     }
     println!("default ef:");
-    measure(&segment, &queries, &truth, &SearchParams::default(), None);
+    measure(&segment, &queries, &truth, &SearchParams::default(), None, runs);
+    if !filters {
+        return Ok(());
+    }
     let queries = &queries[..queries.len().min(300)];
     for share in SHARES {
         let allow: RoaringBitmap = (0..rows as u32).filter(|row| scattered(*row) < share).collect();
         let truth = self::truth(&segment, queries, Some(&allow));
         print!("{share:5} pass: ");
-        measure(&segment, queries, &truth, &SearchParams::default(), Some(&allow));
+        measure(&segment, queries, &truth, &SearchParams::default(), Some(&allow), runs);
     }
     Ok(())
 }
@@ -103,7 +126,7 @@ fn truth(
     queries: &[PreparedQuery],
     allow: Option<&RoaringBitmap>,
 ) -> Vec<Vec<Scored>> {
-    let params = SearchParams { ef: None, exact: true };
+    let params = SearchParams { exact: true, ..SearchParams::default() };
     queries.par_iter().map(|query| segment.search(query, K, &params, allow).0).collect()
 }
 
@@ -113,10 +136,18 @@ fn measure(
     truth: &[Vec<Scored>],
     params: &SearchParams,
     allow: Option<&RoaringBitmap>,
+    runs: usize,
 ) {
-    let start = clock();
-    let found: Vec<_> = queries.iter().map(|query| segment.search(query, K, params, allow)).collect();
-    let seconds = clock() - start;
+    let mut found = Vec::new();
+    let mut seconds: Vec<f64> = (0..runs.max(1))
+        .map(|_| {
+            let start = Instant::now();
+            found = queries.iter().map(|query| segment.search(query, K, params, allow)).collect();
+            start.elapsed().as_secs_f64()
+        })
+        .collect();
+    seconds.sort_by(f64::total_cmp);
+    let seconds = seconds.get(seconds.len() / 2).copied().unwrap_or(f64::NAN);
     let hits: usize = found
         .iter()
         .zip(truth)
@@ -129,14 +160,6 @@ fn measure(
     let recall = hits as f64 / wanted.max(1) as f64;
     let strategy = found.first().map(|(_, strategy)| strategy.describe()).unwrap_or_default();
     println!("{:9.0} QPS at recall@{K} {recall:.4}  ({strategy})", queries.len() as f64 / seconds);
-}
-
-/// Seconds of CPU time of this thread; elsewhere than on Linux, wall time.
-fn clock() -> f64 {
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let cpu = text.split(' ').next().and_then(|nanoseconds| nanoseconds.parse::<f64>().ok());
-    cpu.map_or_else(|| START.elapsed().as_secs_f64(), |nanoseconds| nanoseconds / 1e9)
 }
 
 /// Reads a two-dimensional f32 array: dimension and components.

@@ -9,7 +9,7 @@
 //! All numbers are little endian. The envelope must not know what a body means; it is the same for all kinds and
 //! versions, so that a newer file is told from a broken one.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read as _, Write};
 
 use bytes::Bytes;
 
@@ -92,6 +92,45 @@ pub fn open_file(directory: &dyn Directory, path: &str, kind: FileKind, verify: 
     }
     check_version(directory, path, kind, read_u32(header, 16))?;
     Ok(file.slice(HEADER_BYTES..footer_at))
+}
+
+/// Compares a sealed file with its checksum, reading it once from front to back without mapping it. `each_piece` hears of
+/// every piece that was read, with its length, and ends the check with an error.
+///
+/// [`Error::Corruption`] also when the file isn't there.
+pub fn verify_file(
+    directory: &dyn Directory,
+    path: &str,
+    kind: FileKind,
+    each_piece: &mut dyn FnMut(usize) -> Result<()>,
+) -> Result<()> {
+    let full_path = || directory.full_path(path);
+    if !directory.exists(path)? {
+        return Err(Error::corrupt(full_path(), 0, format!("the {} file is not there", kind.name)));
+    }
+    let len = directory.len(path)?;
+    let Some(mut left) = len.checked_sub(FOOTER_BYTES as u64) else {
+        return Err(Error::corrupt(full_path(), len, format!("too short for a {} file", kind.name)));
+    };
+    let mut file = directory.stream(path)?;
+    let mut crc = crc32fast::Hasher::new();
+    let mut buffer = vec![0; WRITE_BUFFER_BYTES];
+    while left > 0 {
+        let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let piece = buffer.get_mut(..wanted).unwrap_or_default();
+        file.read_exact(piece).map_err(|source| Error::io(full_path(), source))?;
+        crc.update(piece);
+        left -= piece.len() as u64;
+        each_piece(piece.len())?;
+    }
+    let mut footer = [0; FOOTER_BYTES];
+    file.read_exact(&mut footer).map_err(|source| Error::io(full_path(), source))?;
+    let (found, expected) = (crc.finalize(), read_u32(&footer, 8));
+    let whole = footer.ends_with(FOOTER_MAGIC) && found == expected;
+    if whole {
+        return Ok(());
+    }
+    Err(Error::corrupt(full_path(), 0, format!("checksum is {found:08x}, the footer says {expected:08x}")))
 }
 
 fn check_version(directory: &dyn Directory, path: &str, kind: FileKind, found: u32) -> Result<()> {
@@ -251,8 +290,28 @@ mod tests {
                 directory.plant("file", &broken).unwrap();
                 let error = open_file(&directory, "file", KIND, true).unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::Corruption, "byte {at} bit {bit}: {error}");
+                // What the streamed check leaves out are the length and the zeros of the footer, which opening checks.
+                let checked = verify_file(&directory, "file", KIND, &mut |_| Ok(()));
+                let opened = open_file(&directory, "file", KIND, false);
+                assert!(checked.is_err() || opened.is_err(), "byte {at} bit {bit}");
             }
         }
+    }
+
+    #[test]
+    fn a_whole_file_passes_the_streamed_check_piece_by_piece() {
+        let (directory, file) = sealed(&vec![5; 600_000]);
+        let mut read = 0;
+        verify_file(&directory, "file", KIND, &mut |bytes| {
+            read += bytes;
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(read, file.len() - FOOTER_BYTES);
+        let stop = || Error::FailedPrecondition("enough".into());
+        assert!(verify_file(&directory, "file", KIND, &mut |_| Err(stop())).is_err());
+        let missing = verify_file(&directory, "missing", KIND, &mut |_| Ok(())).unwrap_err();
+        assert_eq!(missing.kind(), ErrorKind::Corruption);
     }
 
     #[test]

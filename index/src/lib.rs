@@ -5,6 +5,7 @@
 
 #![warn(missing_docs)]
 
+mod background;
 pub mod batch;
 pub mod collection;
 pub mod directory;
@@ -21,6 +22,7 @@ pub mod manifest;
 mod memtable;
 pub mod payload;
 pub mod plan;
+pub mod recall;
 mod rows;
 pub mod schema;
 pub mod scored;

@@ -1,4 +1,5 @@
-//! The background threads of a store: one seals memtables, one compacts segments, one feeds live graphs.
+//! The background threads of a store: one seals memtables, one compacts segments, one feeds live graphs, one checks files.
+//! They give way to threads that answer.
 //!
 //! Requests are hints: a worker looks itself at what is to be done, so a lost or repeated request does no harm.
 
@@ -8,7 +9,9 @@ use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 
+use crate::background::{Urgency, step_back};
 use crate::collection::Collection;
+use crate::recall::RecallSampler;
 
 /// Requests that may wait for one worker; more are dropped, since each of those that wait does all there is to do.
 const QUEUE: usize = 1_024;
@@ -22,11 +25,15 @@ pub(crate) enum Task {
     Compact,
     /// The live graph is behind the memtable.
     Feed,
+    /// Segments were opened without a look at their content.
+    Scrub,
 }
 
 /// The background threads.
 #[derive(Debug)]
 pub(crate) struct Maintenance {
+    /// Compares a share of the searches with the truth.
+    pub(crate) recall: RecallSampler,
     workers: Mutex<Vec<Worker>>,
 }
 
@@ -38,17 +45,19 @@ struct Worker {
 }
 
 impl Maintenance {
-    /// Starts the threads.
-    pub(crate) fn start() -> std::io::Result<Self> {
+    /// Starts the threads; `recall_share` of the searches is compared with the truth.
+    pub(crate) fn start(recall_share: f32) -> std::io::Result<Self> {
         let mut workers = Vec::new();
-        for (task, name) in [(Task::Seal, "seal"), (Task::Compact, "compact"), (Task::Feed, "feed")] {
+        let tasks =
+            [(Task::Seal, "seal"), (Task::Compact, "compact"), (Task::Feed, "feed"), (Task::Scrub, "scrub")];
+        for (task, name) in tasks {
             let (requests, receiver) = sync_channel(QUEUE);
             let thread = std::thread::Builder::new()
                 .name(format!("ragstone-{name}"))
                 .spawn(move || work(task, &receiver))?;
             workers.push(Worker { task, requests, thread });
         }
-        Ok(Self { workers: Mutex::new(workers) })
+        Ok(Self { recall: RecallSampler::start(recall_share)?, workers: Mutex::new(workers) })
     }
 
     /// Asks for a look at a collection.
@@ -62,6 +71,7 @@ impl Maintenance {
 
     /// Stops the threads behind what they are doing, and waits for them.
     pub(crate) fn stop(&self) {
+        self.recall.stop();
         let workers = std::mem::take(&mut *self.workers.lock());
         for Worker { task, requests, thread } in workers {
             drop(requests);
@@ -73,6 +83,10 @@ impl Maintenance {
 }
 
 fn work(task: Task, requests: &Receiver<Weak<Collection>>) {
+    step_back(match task {
+        Task::Seal => Urgency::Soon,
+        Task::Compact | Task::Feed | Task::Scrub => Urgency::Whenever,
+    });
     while let Ok(collection) = requests.recv() {
         let Some(collection) = collection.upgrade() else { continue };
         // A defect in one collection's background work must not stop that of the others.
@@ -80,6 +94,7 @@ fn work(task: Task, requests: &Receiver<Weak<Collection>>) {
             Task::Seal => collection.seal_waiting(),
             Task::Compact => collection.compact_where_due(),
             Task::Feed => collection.feed_live_graphs(),
+            Task::Scrub => collection.scrub(),
         }));
         if done.is_err() {
             tracing::error!(collection = collection.name(), ?task, "background work panicked");

@@ -235,12 +235,7 @@ mod tests {
 
     fn sample() -> ManifestV1 {
         let schema = CollectionSchema {
-            vectors: vec![VectorSpace {
-                name: "text".into(),
-                dimension: 384,
-                distance: Distance::Cosine,
-                embedder: None,
-            }],
+            vectors: vec![VectorSpace::new("text", 384, Distance::Cosine)],
             payload: vec![PayloadField { name: "author.name".into(), field_type: FieldType::Keyword }],
             dynamic_payload: true,
             description: "notes — with \"quotes\"".into(),

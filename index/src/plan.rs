@@ -112,8 +112,7 @@ mod tests {
     use crate::search::{KeywordLeg, Select, VectorLeg};
 
     fn schema() -> CollectionSchema {
-        let space =
-            VectorSpace { name: "text".into(), dimension: 2, distance: Distance::Cosine, embedder: None };
+        let space = VectorSpace::new("text", 2, Distance::Cosine);
         CollectionSchema {
             vectors: vec![space],
             payload: vec![],
@@ -124,7 +123,13 @@ mod tests {
 
     fn request() -> SearchRequest {
         SearchRequest {
-            vector: Some(VectorLeg { using: String::new(), vector: vec![1.0, 0.0], ef: None, exact: false }),
+            vector: Some(VectorLeg {
+                using: String::new(),
+                vector: vec![1.0, 0.0],
+                ef: None,
+                recall_target: None,
+                exact: false,
+            }),
             keyword: Some(KeywordLeg { text: "words".into() }),
             filter: None,
             limit: 10,
@@ -171,7 +176,8 @@ mod tests {
             field(SearchRequest { fusion, ..request() }).as_deref(),
             Some("fusion.min_max.vector_weight")
         );
-        let leg = VectorLeg { using: "other".into(), vector: vec![], ef: None, exact: false };
+        let leg =
+            VectorLeg { using: "other".into(), vector: vec![], ef: None, recall_target: None, exact: false };
         assert_eq!(field(SearchRequest { vector: Some(leg), ..request() }).as_deref(), Some("using"));
     }
 }

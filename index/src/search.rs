@@ -3,6 +3,7 @@
 use std::ops::Range as ByteSpan;
 
 use crate::filter::Filter;
+use crate::schema::RecallTarget;
 
 /// Most hits of one query, offset included.
 pub const MAX_LIMIT: usize = 10_000;
@@ -47,8 +48,10 @@ pub struct VectorLeg {
     pub using: String,
     /// Components, as many as the space's dimension.
     pub vector: Vec<f32>,
-    /// Beam width of the graph search; `None`: chosen by the engine.
+    /// Beam width of the graph search; `None`: chosen by the engine, for a recall.
     pub ef: Option<usize>,
+    /// That recall; `None`: as the vector space has it.
+    pub recall_target: Option<RecallTarget>,
     /// Brute force.
     pub exact: bool,
 }

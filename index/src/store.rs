@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::maintenance::Maintenance;
 use crate::manifest::MANIFEST_FILE;
 use crate::schema::{CollectionSchema, check_name};
+use crate::vector::VectorsParams;
 
 /// Name of the file that says which format a data directory has.
 const STORE: &str = "STORE";
@@ -33,16 +34,20 @@ pub struct StoreOptions {
     pub memtable_max_rows: usize,
     /// A memtable whose log has more bytes is sealed, which bounds the time to recover.
     pub log_max_bytes: u64,
-    /// Threads for building graphs; 0: one per core.
+    /// Threads for building graphs; 0: as many as `background_cpu_share` allows.
     pub build_threads: usize,
+    /// Share of the cores that building graphs may use, 0 to 1; one thread in any case.
+    pub background_cpu_share: f32,
     /// Compaction rewrites a segment with more than this share of deleted rows.
     pub compact_deleted_share: f32,
     /// Compaction merges once there are this many segments of one size class.
     pub compact_fan_in: usize,
     /// Compaction makes no segment of more bytes than this.
     pub compact_max_segment_bytes: u64,
-    /// Check every checksum when a collection is opened.
+    /// Check every checksum before a collection is open. Otherwise that happens in the background once it is.
     pub verify_checksums: bool,
+    /// Share of the searches that are repeated by comparing every vector, 0 to 1: see [`crate::recall`].
+    pub sampled_recall_share: f32,
 }
 
 impl Default for StoreOptions {
@@ -52,11 +57,29 @@ impl Default for StoreOptions {
             memtable_max_rows: 100_000,
             log_max_bytes: 512 << 20,
             build_threads: 0,
+            background_cpu_share: 1.0,
             compact_deleted_share: 0.2,
             compact_fan_in: 4,
-            compact_max_segment_bytes: 4 << 30,
-            verify_checksums: true,
+            compact_max_segment_bytes: 1 << 30,
+            verify_checksums: false,
+            sampled_recall_share: 0.01,
         }
+    }
+}
+
+impl StoreOptions {
+    /// How graphs are built, where a vector space doesn't say otherwise.
+    pub(crate) fn vectors_params(&self) -> VectorsParams {
+        VectorsParams { threads: self.threads(), ..VectorsParams::default() }
+    }
+
+    /// Threads that build a graph.
+    pub(crate) fn threads(&self) -> usize {
+        if self.build_threads > 0 {
+            return self.build_threads;
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        ((cores as f32 * self.background_cpu_share.clamp(0.0, 1.0)).round() as usize).max(1)
     }
 }
 
@@ -90,8 +113,10 @@ impl Store {
         let lock = directory.lock()?;
         remove_unfinished(&*directory, "")?;
         check_version(&*directory)?;
-        let maintenance =
-            Arc::new(Maintenance::start().map_err(|error| Error::io(directory.full_path(""), error))?);
+        let maintenance = Arc::new(
+            Maintenance::start(options.sampled_recall_share)
+                .map_err(|error| Error::io(directory.full_path(""), error))?,
+        );
         let mut collections = BTreeMap::new();
         for name in directory.list_dirs(COLLECTIONS)? {
             let folder = format!("{COLLECTIONS}/{name}");

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use ragstone_index::collection::{Collection, SchemaUpdate};
-use ragstone_index::schema::{CollectionSchema, Distance, EmbedderRef, PayloadField, VectorSpace};
+use ragstone_index::schema::{
+    CollectionSchema, Distance, EmbedderRef, IndexChange, PayloadField, VectorSpace,
+};
 
 use super::App;
 use super::error::{Error, Result};
@@ -35,6 +37,8 @@ pub struct SpaceDraft {
     pub distance: Distance,
     /// Name of the embedder; empty: clients bring the vectors.
     pub embedder: String,
+    /// What is wanted of its index.
+    pub index: IndexChange,
 }
 
 impl SchemaDraft {
@@ -45,6 +49,7 @@ impl SchemaDraft {
             dimension: 0,
             distance: Distance::Cosine,
             embedder: embedder.into(),
+            index: IndexChange::default(),
         };
         Self { vectors: vec![space], payload: Vec::new(), dynamic_payload: true, description: String::new() }
     }
@@ -85,6 +90,7 @@ impl App {
         ragstone_index::schema::check_name(&name, "name")?;
         let asked = draft.is_some();
         let draft = draft.unwrap_or_else(|| SchemaDraft::default_with(self.embedding.default_name()));
+        let wanted: Vec<IndexChange> = draft.vectors.iter().map(|space| space.index).collect();
         let schema = self.resolve(draft).await?;
         schema.validate()?;
         let store = Arc::clone(&self.store);
@@ -94,7 +100,7 @@ impl App {
                 Err(ragstone_index::Error::AlreadyExists { .. }) if if_not_exists => {
                     let collection = store.collection(&name)?;
                     if asked {
-                        check_same(&name, &collection.schema(), &schema)?;
+                        check_same(&name, &collection.schema(), &schema, &wanted)?;
                     }
                     Ok((collection, false))
                 }
@@ -147,8 +153,8 @@ impl App {
         for (i, space) in draft.vectors.into_iter().enumerate() {
             let at = |field: &str| format!("schema.vectors[{i}].{field}");
             if space.embedder.is_empty() {
-                let SpaceDraft { name, dimension, distance, .. } = space;
-                vectors.push(VectorSpace { name, dimension, distance, embedder: None });
+                let plain = VectorSpace::new(space.name, space.dimension, space.distance);
+                vectors.push(VectorSpace { index: plain.index.changed(&space.index), ..plain });
                 continue;
             }
             let info = self.embedding.info(&space.embedder).await.map_err(|e| e.at(&at("embedder")))?;
@@ -159,11 +165,11 @@ impl App {
                 );
                 return Err(Error::invalid(at("dimension"), message));
             }
+            let plain = VectorSpace::new(space.name, info.dimension, space.distance);
             vectors.push(VectorSpace {
-                name: space.name,
-                dimension: info.dimension,
-                distance: space.distance,
                 embedder: Some(EmbedderRef { name: info.name, fingerprint: info.fingerprint }),
+                index: plain.index.changed(&space.index),
+                ..plain
             });
         }
         let SchemaDraft { payload, dynamic_payload, description, .. } = draft;
@@ -182,17 +188,27 @@ fn view(collection: &Collection) -> CollectionView {
     }
 }
 
-/// A collection that is there serves a request for `asked` when its spaces are the same and it has the payload fields;
-/// fields that joined with the data don't count.
-fn check_same(name: &str, there: &CollectionSchema, asked: &CollectionSchema) -> Result<()> {
+/// A collection that is there serves a request for `asked` when its spaces are the same, indexed as far as somebody cares
+/// as `wanted`, and it has the payload fields; fields that joined with the data don't count.
+fn check_same(
+    name: &str,
+    there: &CollectionSchema,
+    asked: &CollectionSchema,
+    wanted: &[IndexChange],
+) -> Result<()> {
     let differs = |what: &str| {
         Err(ragstone_index::Error::FailedPrecondition(format!(
             "collection \"{name}\" exists already, with another schema: {what} differ"
         ))
         .into())
     };
-    if there.vectors != asked.vectors {
+    let mut spaces = there.vectors.iter().zip(&asked.vectors);
+    if there.vectors.len() != asked.vectors.len() || !spaces.all(|(there, asked)| there.same_vectors(asked)) {
         return differs("its vector spaces");
+    }
+    let mut options = there.vectors.iter().zip(wanted);
+    if options.any(|(there, wanted)| there.index.changed(wanted) != there.index) {
+        return differs("the index options of its vector spaces");
     }
     if !asked.payload.iter().all(|field| there.payload.contains(field)) {
         return differs("its payload fields");
@@ -214,11 +230,30 @@ mod tests {
             dynamic_payload: true,
             description: String::new(),
         };
-        assert!(check_same("c", &schema(&["a", "b"]), &schema(&["a"])).is_ok());
-        assert!(check_same("c", &schema(&["a"]), &schema(&["a", "b"])).is_err());
-        let space =
-            VectorSpace { name: "text".into(), dimension: 4, distance: Distance::Dot, embedder: None };
+        assert!(check_same("c", &schema(&["a", "b"]), &schema(&["a"]), &[]).is_ok());
+        assert!(check_same("c", &schema(&["a"]), &schema(&["a", "b"]), &[]).is_err());
+        let space = VectorSpace::new("text", 4, Distance::Dot);
         let other = CollectionSchema { vectors: vec![space], ..schema(&[]) };
-        assert!(check_same("c", &schema(&[]), &other).is_err());
+        assert!(check_same("c", &schema(&[]), &other, &[]).is_err());
+    }
+
+    #[test]
+    fn index_options_count_where_somebody_asks_for_them() {
+        let schema = |index: &IndexChange| {
+            let mut space = VectorSpace::new("text", 4, Distance::Dot);
+            space.index = space.index.changed(index);
+            CollectionSchema {
+                vectors: vec![space],
+                payload: Vec::new(),
+                dynamic_payload: true,
+                description: String::new(),
+            }
+        };
+        let (open, wide) = (IndexChange::default(), IndexChange { m: Some(32), ..IndexChange::default() });
+        let narrow = IndexChange { m: Some(8), ..wide };
+        let there = schema(&wide);
+        assert!(check_same("c", &there, &schema(&open), &[open]).is_ok());
+        assert!(check_same("c", &there, &schema(&wide), &[wide]).is_ok());
+        assert!(check_same("c", &there, &schema(&narrow), &[narrow]).is_err());
     }
 }

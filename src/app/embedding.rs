@@ -247,10 +247,8 @@ mod tests {
 
     fn space() -> VectorSpace {
         VectorSpace {
-            name: "text".into(),
-            dimension: 2,
-            distance: Distance::Cosine,
             embedder: Some(EmbedderRef { name: "e".into(), fingerprint: "f".into() }),
+            ..VectorSpace::new("text", 2, Distance::Cosine)
         }
     }
 

@@ -10,6 +10,7 @@ pub mod documents;
 pub mod embedding;
 pub mod error;
 pub mod imports;
+pub mod parents;
 pub mod points;
 pub mod preview;
 pub mod search;

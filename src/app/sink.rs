@@ -376,10 +376,8 @@ mod tests {
     #[test]
     fn vectors_are_found_by_what_was_embedded() {
         let space = VectorSpace {
-            name: "text".into(),
-            dimension: 2,
-            distance: Distance::Cosine,
             embedder: Some(EmbedderRef { name: "e".into(), fingerprint: "print".into() }),
+            ..VectorSpace::new("text", 2, Distance::Cosine)
         };
         let schema = CollectionSchema {
             vectors: vec![space],

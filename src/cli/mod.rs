@@ -1,9 +1,10 @@
 //! The command line: one file per command, all of them clients of the gRPC service.
 //!
 //! Even a command that runs without a server (`--data-dir`) starts one in its own process and talks to it over
-//! gRPC, so there is one way to do each thing. stdout carries data, stderr talk. Nothing here knows the engine; of the
-//! pipeline only `extract` does, which stores nothing.
+//! gRPC, so there is one way to do each thing. stdout carries data, stderr talk. Nothing here knows the engine or the
+//! pipeline, but for `bench`, which measures them, and `extract`, which shows what the pipeline would do.
 
+mod bench;
 mod collection;
 mod connection;
 mod delete;
@@ -54,6 +55,7 @@ enum Command {
     Stats(stats::Args),
     Extract(extract::Args),
     Eval(eval::Args),
+    Bench(bench::Args),
 }
 
 /// Runs the command that the process was called with. Exit codes: 0 done, 1 failed, 2 called wrongly.
@@ -101,5 +103,6 @@ async fn dispatch(command: Command) -> Outcome {
         Command::Stats(args) => Box::pin(stats::run(args)).await,
         Command::Extract(args) => Box::pin(extract::run(args)).await,
         Command::Eval(args) => Box::pin(eval::run(args)).await,
+        Command::Bench(args) => Box::pin(bench::run(args)).await,
     }
 }

@@ -22,6 +22,20 @@ one on a data directory (`--data-dir`); then nobody else may use that directory.
  \"ingest\": {\"docs_per_s\": 0.0, \"chunks\": 0, \"chunks_per_s\": 0.0, \"seconds\": 0.0, \"failed\": 0},
  \"modes\": {\"hybrid\": {\"ndcg_at_10\": 0.0, \"recall_at_100\": 0.0, \"p50_ms\": 0.0, \"p95_ms\": 0.0, \"p99_ms\": 0.0}}}
 ```
+
+`bench vectors --json` prints one object. `filter` is null or a text as `attr0=7 (1.0 %)`, `uncorrelated 5 %`; `ef` is null
+where the engine chose; `recall_at_10` is named after `--k`; with `--reuse` nothing is built and both rates are null;
+`grpc` is there unless `--in-process`. Memory and disk are those of the process that has the engine, `rss_anon_bytes` without
+mapped files:
+
+```json
+{\"points\": 200000, \"dimension\": 384, \"queries\": 2000, \"segments\": 1, \"build_s\": 0.0, \"insert_points_per_s\": 0.0,
+ \"open_s\": 0.0, \"peak_rss_bytes\": 0, \"rss_bytes\": 0, \"rss_anon_bytes\": 0, \"disk_bytes\": 0,
+ \"rows\": [{\"target\": \"in_process|grpc\", \"clients\": 1, \"ef\": 64, \"filter\": null, \"recall_at_10\": 0.0, \"qps\": 0.0,
+           \"p50_ms\": 0.0, \"p95_ms\": 0.0, \"p99_ms\": 0.0, \"server_cpu_us_per_query\": 0.0}],
+ \"grpc\": {\"open_s\": 0.0, \"rss_bytes\": 0, \"rss_anon_bytes\": 0, \"inserted_points\": 0, \"insert_points_per_s\": 0.0,
+          \"insert_one_p50_ms\": 0.0, \"indexed_s\": 0.0, \"insert_rss_bytes\": 0, \"insert_peak_rss_bytes\": 0}}
+```
 ";
 
 fn reference() -> String {
@@ -111,9 +125,20 @@ fn definitions_are_sound() {
 fn the_names_of_the_contract_are_there() {
     let names: Vec<_> =
         super::Arguments::command().get_subcommands().map(|c| c.get_name().to_owned()).collect();
-    for name in
-        ["quickstart", "serve", "collection", "ingest", "import", "search", "get", "delete", "stats", "eval"]
-    {
+    for name in [
+        "quickstart",
+        "serve",
+        "collection",
+        "ingest",
+        "import",
+        "search",
+        "get",
+        "delete",
+        "stats",
+        "eval",
+        "bench",
+        "bench",
+    ] {
         assert!(names.iter().any(|known| known == name), "{name}");
     }
     let lines = [
@@ -130,6 +155,8 @@ fn the_names_of_the_contract_are_there() {
         "delete a --collection c",
         "stats",
         "eval --beir d --split test --modes keyword,vector,hybrid --json",
+        "bench vectors --base f --queries f --ground-truth f --filter-attr f --ef 16,32 --clients 1,8 --in-process --json",
+        "bench embed --out d a b",
         "search words --collection c --server http://a:1",
         "search words --collection c --data-dir d",
     ];

@@ -46,12 +46,18 @@ pub(super) struct Args {
     /// Share of the vector ranking in a hybrid search, 0 to 1
     #[arg(long, value_name = "SHARE")]
     vector_weight: Option<f32>,
-    /// Beam width of the graph search: wider finds more and takes longer
+    /// Beam width of the graph search: wider finds more and takes longer [default: chosen for --recall-target]
     #[arg(long, value_name = "N")]
     ef: Option<u32>,
+    /// Share of the true nearest vectors to find, 0.5 to 0.999 [default: that of the vector space]
+    #[arg(long, value_name = "SHARE", conflicts_with = "ef")]
+    recall_target: Option<f32>,
     /// Compare with every vector instead of walking the graph
     #[arg(long)]
     exact: bool,
+    /// Give the larger chunk around each answer, where documents were cut in parent mode
+    #[arg(long)]
+    parents: bool,
     /// Print how the query was run
     #[arg(long)]
     explain: bool,
@@ -118,7 +124,12 @@ fn request(args: &Args) -> Outcome<SearchRequest> {
         return Err(Failure::usage(format!("--vector-weight {share} is not between 0 and 1")));
     }
     let filter = args.filter.as_deref().map(filter_language::parse).transpose()?;
-    let params = SearchParams { hnsw_ef: args.ef, exact: args.exact.then_some(true), candidates: None };
+    let params = SearchParams {
+        hnsw_ef: args.ef,
+        exact: args.exact.then_some(true),
+        candidates: None,
+        recall_target: args.recall_target,
+    };
     Ok(SearchRequest {
         collection: args.collection.clone(),
         mode: args.mode.map_or(SearchMode::Unspecified, Mode::to_wire).into(),
@@ -132,6 +143,7 @@ fn request(args: &Args) -> Outcome<SearchRequest> {
         fusion: fusion(args.fusion, args.vector_weight),
         params: Some(params),
         explain: args.explain,
+        with_parents: args.parents,
         ..SearchRequest::default()
     })
 }

@@ -3,7 +3,7 @@
 use ragstone_proto::v1::value::Kind;
 use ragstone_proto::v1::{
     CollectionInfo, CollectionStats, Distance, Document, DocumentState, FieldType, Hit, Origin, Payload,
-    Plan, Point, Span, Value, Vector,
+    Plan, Point, Quantization, Span, Value, Vector, VectorIndexStats, VectorStorage,
 };
 use serde_json::{Map, Value as Json, json};
 
@@ -85,6 +85,11 @@ pub(super) fn hit(hit: &Hit) -> Json {
         add_origin(&mut object, origin);
     }
     object.insert("text".to_owned(), json!(hit.text));
+    if let Some(parent) = &hit.parent {
+        let parent =
+            json!({"text": parent.text, "span_start": parent.span_start, "span_end": parent.span_end});
+        object.insert("parent".to_owned(), parent);
+    }
     if let Some(fields) = &hit.payload {
         object.insert("payload".to_owned(), payload(fields));
     }
@@ -148,6 +153,27 @@ pub(super) fn distance_name(distance: Distance) -> &'static str {
     }
 }
 
+fn quantization_name(quantization: Quantization) -> &'static str {
+    match quantization {
+        Quantization::Unspecified | Quantization::Auto => "auto",
+        Quantization::None => "none",
+        Quantization::Int8 => "int8",
+        Quantization::Binary => "binary",
+    }
+}
+
+fn storage_name(storage: VectorStorage) -> &'static str {
+    match storage {
+        VectorStorage::Unspecified | VectorStorage::Memory => "memory",
+        VectorStorage::Mapped => "mapped",
+    }
+}
+
+/// A share as it was written: 0.99 and not 0.9900000095.
+fn decimal(share: f32) -> f64 {
+    (f64::from(share) * 1e6).round() / 1e6
+}
+
 pub(super) fn field_type_name(field_type: FieldType) -> &'static str {
     match field_type {
         FieldType::Unspecified => "unknown",
@@ -166,6 +192,9 @@ pub(super) fn collection(info: &CollectionInfo) -> Json {
         json!({
             "name": space.name, "dimension": space.dimension, "distance": distance_name(space.distance()),
             "embedder": space.embedder, "embedder_fingerprint": space.embedder_fingerprint,
+            "m": space.hnsw.and_then(|hnsw| hnsw.m), "ef_construct": space.hnsw.and_then(|hnsw| hnsw.ef_construct),
+            "quantization": quantization_name(space.quantization()), "storage": storage_name(space.storage()),
+            "recall_target": space.recall_target.map(decimal),
         })
     });
     let fields = schema
@@ -186,14 +215,38 @@ pub(super) fn collection_stats(stats: &CollectionStats) -> Json {
         let index: Map<String, Json> = index.into_iter().map(|(space, kind)| (space.clone(), json!(kind))).collect();
         json!({
             "id": segment.id, "rows": segment.rows, "deleted_rows": segment.deleted_rows, "bytes": segment.bytes,
-            "vector_index": index,
+            "vector_index": index, "vector_indexes": segment.vector_indexes.iter().map(vector_index).collect::<Json>(),
+        })
+    });
+    let recall = stats.recall.iter().map(|recall| {
+        json!({
+            "vector_space": recall.vector_space, "recall_target": decimal(recall.recall_target),
+            "samples": recall.samples, "dropped": recall.dropped, "recall": recall.recall,
+            "recent_recall": recall.recent_recall,
         })
     });
     json!({
         "name": stats.name, "points": stats.points, "documents": stats.documents,
         "documents_failed": stats.documents_failed, "seq_no": stats.seq_no, "memtable_points": stats.memtable_points,
         "memtable_bytes": stats.memtable_bytes, "segments": segments.collect::<Json>(), "log_bytes": stats.log_bytes,
-        "disk_bytes": stats.disk_bytes,
+        "disk_bytes": stats.disk_bytes, "deleted_rows": stats.deleted_rows, "tombstone_share": stats.tombstone_share,
+        "space_amplification": stats.space_amplification, "recall": recall.collect::<Json>(),
+    })
+}
+
+fn vector_index(index: &VectorIndexStats) -> Json {
+    let graph = index.graph.as_ref().map(|graph| {
+        let calibration =
+            graph.calibration.iter().map(|beam| json!({"recall": decimal(beam.recall), "ef": beam.ef}));
+        json!({
+            "m": graph.m, "ef_construct": graph.ef_construct, "quantization": graph.quantization,
+            "code_bytes": graph.code_bytes, "graph_bytes": graph.graph_bytes,
+            "code_recall": graph.code_recall.map(decimal), "calibration": calibration.collect::<Json>(),
+        })
+    });
+    json!({
+        "vector_space": index.vector_space, "vectors": index.vectors, "vector_bytes": index.vector_bytes,
+        "graph": graph,
     })
 }
 

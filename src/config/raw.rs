@@ -28,6 +28,7 @@ pub(super) struct RawConfig {
     server: RawServer,
     data: RawData,
     engine: RawEngine,
+    search: RawSearch,
     ingest: RawIngest,
     embedders: BTreeMap<String, EmbedderConfig>,
     onnxruntime: RawOnnxRuntime,
@@ -58,10 +59,17 @@ struct RawEngine {
     memtable_max_rows: usize,
     log_max_bytes: ByteSize,
     build_threads: usize,
+    background_cpu_share: f32,
     compact_deleted_share: f32,
     compact_fan_in: usize,
     compact_max_segment_bytes: ByteSize,
     verify_checksums: bool,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawSearch {
+    sampled_recall_share: f32,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -163,6 +171,7 @@ impl Default for RawConfig {
             server: RawServer::default(),
             data: RawData::default(),
             engine: RawEngine::default(),
+            search: RawSearch::default(),
             ingest: RawIngest::default(),
             embedders: BTreeMap::new(),
             onnxruntime: RawOnnxRuntime::default(),
@@ -198,6 +207,7 @@ impl Default for RawEngine {
             memtable_max_rows: engine.memtable_max_rows,
             log_max_bytes: ByteSize(usize::try_from(engine.log_max_bytes).unwrap_or(usize::MAX)),
             build_threads: engine.build_threads,
+            background_cpu_share: engine.background_cpu_share,
             compact_deleted_share: engine.compact_deleted_share,
             compact_fan_in: engine.compact_fan_in,
             compact_max_segment_bytes: ByteSize(
@@ -205,6 +215,12 @@ impl Default for RawEngine {
             ),
             verify_checksums: engine.verify_checksums,
         }
+    }
+}
+
+impl Default for RawSearch {
+    fn default() -> Self {
+        Self { sampled_recall_share: StoreOptions::default().sampled_recall_share }
     }
 }
 
@@ -432,9 +448,17 @@ impl RawConfig {
         if self.server.request_timeout.0.is_zero() {
             return refuse("server.request_timeout", "is zero: no call could end in time".into());
         }
-        let share = self.engine.compact_deleted_share;
-        if !(share > 0.0 && share <= 1.0) {
-            return refuse("engine.compact_deleted_share", format!("{share} is not above 0 and at most 1"));
+        for (key, share) in [
+            ("engine.compact_deleted_share", self.engine.compact_deleted_share),
+            ("engine.background_cpu_share", self.engine.background_cpu_share),
+        ] {
+            if !(share > 0.0 && share <= 1.0) {
+                return refuse(key, format!("{share} is not above 0 and at most 1"));
+            }
+        }
+        let share = self.search.sampled_recall_share;
+        if !(0.0..=1.0).contains(&share) {
+            return refuse("search.sampled_recall_share", format!("{share} is not between 0 and 1"));
         }
         for (name, embedder) in &self.embedders {
             let named =
@@ -456,7 +480,8 @@ impl RawConfig {
 
     /// What it means, where nothing is left to check.
     pub(super) fn meaning(self) -> Config {
-        let Self { version: _, server, data, engine, ingest, embedders, onnxruntime, watch, log } = self;
+        let Self { version: _, server, data, engine, search, ingest, embedders, onnxruntime, watch, log } =
+            self;
         Config {
             server: ServerConfig {
                 listen: server.listen,
@@ -471,10 +496,12 @@ impl RawConfig {
                 memtable_max_rows: engine.memtable_max_rows,
                 log_max_bytes: engine.log_max_bytes.0 as u64,
                 build_threads: engine.build_threads,
+                background_cpu_share: engine.background_cpu_share,
                 compact_deleted_share: engine.compact_deleted_share,
                 compact_fan_in: engine.compact_fan_in,
                 compact_max_segment_bytes: engine.compact_max_segment_bytes.0 as u64,
                 verify_checksums: engine.verify_checksums,
+                sampled_recall_share: search.sampled_recall_share,
             },
             pipeline: ingest.pipeline(),
             sources: ingest.sources(),

@@ -6,7 +6,7 @@ use ragstone_proto::v1;
 use ragstone_proto::v1::admin_service_server::AdminService;
 use tonic::{Request, Response, Status};
 
-use super::convert::schema;
+use super::convert::stats;
 use super::reply;
 use crate::app::App;
 use crate::app::admin::resident_bytes;
@@ -45,7 +45,7 @@ impl AdminService for Admin {
         let name = &request.get_ref().collection;
         let stats = self.0.stats(Some(name.as_str()).filter(|name| !name.is_empty())).await;
         reply(stats.map(|stats| v1::GetStatsResponse {
-            collections: stats.into_iter().map(|(name, stats)| schema::stats(name, stats)).collect(),
+            collections: stats.into_iter().map(|(name, stats)| stats::collection(name, stats)).collect(),
             rss_bytes: resident_bytes(),
             uptime_s: self.0.uptime().as_secs(),
         }))

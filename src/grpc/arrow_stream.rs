@@ -195,8 +195,7 @@ mod tests {
     use ragstone_index::schema::{Distance, VectorSpace};
 
     fn schema() -> CollectionSchema {
-        let space =
-            VectorSpace { name: "text".into(), dimension: 2, distance: Distance::Cosine, embedder: None };
+        let space = VectorSpace::new("text", 2, Distance::Cosine);
         CollectionSchema {
             vectors: vec![space],
             payload: Vec::new(),

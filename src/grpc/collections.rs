@@ -49,11 +49,12 @@ impl CollectionService for Collections {
         &self,
         request: Request<v1::UpdateCollectionRequest>,
     ) -> Result<Response<v1::UpdateCollectionResponse>, Status> {
-        let v1::UpdateCollectionRequest { name, add_payload, description, dynamic_payload } =
+        let v1::UpdateCollectionRequest { name, add_payload, description, dynamic_payload, update_vectors } =
             request.into_inner();
         let update = async {
             let add_payload = schema::payload_fields(add_payload, "add_payload")?;
-            let update = SchemaUpdate { add_payload, description, dynamic_payload };
+            let index = schema::index_changes(update_vectors)?;
+            let update = SchemaUpdate { add_payload, description, dynamic_payload, index };
             let view = self.0.update_collection(&name, update).await?;
             Ok(v1::UpdateCollectionResponse { collection: Some(schema::info(view)) })
         };

@@ -99,6 +99,55 @@ async fn schemas_that_make_no_sense() {
 }
 
 #[tokio::test]
+async fn index_options_are_shown_and_change() {
+    let server = TestServer::start().await;
+    let space = v1::VectorSpace {
+        name: "v".into(),
+        dimension: 3,
+        hnsw: Some(v1::HnswOptions { m: Some(24), ef_construct: None }),
+        storage: v1::VectorStorage::Mapped.into(),
+        ..Default::default()
+    };
+    let schema = v1::CollectionSchema { vectors: vec![space], ..Default::default() };
+    let create = v1::CreateCollectionRequest { name: "c".into(), schema: Some(schema), if_not_exists: true };
+    server.collections().create_collection(create.clone()).await.unwrap();
+    let shown = |info: v1::CollectionInfo| info.schema.unwrap().vectors.remove(0);
+    let space = shown(get(&server, "c").await);
+    assert_eq!(space.hnsw, Some(v1::HnswOptions { m: Some(24), ef_construct: Some(128) }));
+    assert_eq!((space.quantization(), space.storage()), (v1::Quantization::Auto, v1::VectorStorage::Mapped));
+    assert_eq!(space.recall_target, Some(0.99));
+
+    let change = v1::VectorSpaceUpdate {
+        name: "v".into(),
+        quantization: v1::Quantization::Int8.into(),
+        recall_target: Some(0.9),
+        ..Default::default()
+    };
+    let update = |change: v1::VectorSpaceUpdate| v1::UpdateCollectionRequest {
+        name: "c".into(),
+        update_vectors: vec![change],
+        ..Default::default()
+    };
+    let reply = server.collections().update_collection(update(change.clone())).await.unwrap();
+    let changed = shown(reply.into_inner().collection.unwrap());
+    assert_eq!((changed.quantization(), changed.recall_target), (v1::Quantization::Int8, Some(0.9)));
+    assert_eq!((&changed.hnsw, changed.storage()), (&space.hnsw, v1::VectorStorage::Mapped));
+    // What it was made with and has not been changed still agrees.
+    server.collections().create_collection(create.clone()).await.unwrap();
+
+    let wrong = v1::VectorSpaceUpdate { recall_target: Some(1.0), ..change.clone() };
+    let reply = server.collections().update_collection(update(wrong)).await;
+    refused(reply, Code::InvalidArgument, "update_vectors[0].recall_target");
+    let wrong = v1::VectorSpaceUpdate { name: "w".into(), ..change };
+    let reply = server.collections().update_collection(update(wrong)).await;
+    refused(reply, Code::InvalidArgument, "update_vectors[0].name");
+    let mut other = create;
+    other.schema.as_mut().unwrap().vectors[0].hnsw =
+        Some(v1::HnswOptions { m: Some(25), ef_construct: None });
+    refused(server.collections().create_collection(other).await, Code::FailedPrecondition, "");
+}
+
+#[tokio::test]
 async fn payload_fields_join() {
     let server = TestServer::start().await;
     server.create_plain("c", 4).await;

@@ -49,7 +49,12 @@ async fn the_server_tells_of_itself() {
     let stats = v1::GetStatsRequest { collection: "c".into() };
     let stats = server.admin().get_stats(stats).await.unwrap().into_inner();
     assert_eq!((stats.collections[0].points, stats.collections[0].memtable_points), (200, 0));
-    assert_eq!(stats.collections[0].segments.len(), 1);
+    let [segment] = stats.collections[0].segments.as_slice() else { panic!("{stats:?}") };
+    let [index] = segment.vector_indexes.as_slice() else { panic!("{segment:?}") };
+    assert_eq!((index.vectors, index.vector_bytes, &index.graph), (200, 200 * 2 * 4, &None));
+    let [recall] = stats.collections[0].recall.as_slice() else { panic!("{stats:?}") };
+    assert_eq!((recall.vector_space.as_str(), recall.recall_target, recall.recall), ("v", 0.99, None));
+    assert_eq!((stats.collections[0].tombstone_share, stats.collections[0].space_amplification), (0.0, 1.0));
     let compact = v1::CompactRequest { collection: "c".into() };
     assert_eq!(server.admin().compact(compact).await.unwrap().into_inner().segments_after, 1);
     let missing = v1::FlushRequest { collection: "nosuch".into() };

@@ -5,14 +5,14 @@
 use std::sync::Arc;
 
 use crate::batch;
-use crate::collection::Collection;
 use crate::collection::record::{Logged, encode, encode_batch};
 use crate::collection::state::{Resolved, State};
+use crate::collection::{Collection, SchemaUpdate};
 use crate::document::{DocumentRecord, DocumentState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Filter;
 use crate::ledger::check_entry;
-use crate::schema::{CollectionSchema, MAX_PAYLOAD_FIELDS, PayloadField};
+use crate::schema::{CollectionSchema, MAX_PAYLOAD_FIELDS};
 use crate::validate::{Checks, ValidBatch, type_canonical, validate};
 use crate::write::{Change, RowError, WriteReceipt, WriteRequest};
 
@@ -41,15 +41,7 @@ enum Checked {
     DeleteByFilter(Filter),
     PutLedger(String, Vec<u8>),
     DeleteLedger(String),
-    Schema(SchemaChange),
-}
-
-/// What [`Collection::update_schema`] asks for.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct SchemaChange {
-    pub(crate) add_payload: Vec<PayloadField>,
-    pub(crate) description: Option<String>,
-    pub(crate) dynamic_payload: Option<bool>,
+    Schema(SchemaUpdate),
 }
 
 impl Pending {
@@ -65,6 +57,17 @@ impl Pending {
         Ok(pending)
     }
 
+    /// Rows that it adds.
+    pub(crate) fn rows(&self) -> u64 {
+        let rows = |change: &Checked| match change {
+            Checked::Upsert(valid, _) | Checked::PutDocument(_, Some((valid, _))) => {
+                valid.batch.num_rows() as u64
+            }
+            _ => 0,
+        };
+        self.changes.iter().map(rows).sum()
+    }
+
     /// Bytes that it adds to the log, roughly.
     pub(crate) fn bytes(&self) -> usize {
         let batch = |change: &Checked| match change {
@@ -75,7 +78,7 @@ impl Pending {
     }
 
     /// A change of the schema alone.
-    pub(crate) fn schema(change: SchemaChange, schema: Arc<CollectionSchema>) -> Self {
+    pub(crate) fn schema(change: SchemaUpdate, schema: Arc<CollectionSchema>) -> Self {
         Self { changes: vec![Checked::Schema(change)], rejected: Vec::new(), schema }
     }
 
@@ -348,7 +351,7 @@ impl Resolver<'_> {
         Ok(valid)
     }
 
-    fn change_schema(&mut self, change: SchemaChange) -> Result<()> {
+    fn change_schema(&mut self, change: SchemaUpdate) -> Result<()> {
         let mut schema = (**self.current()).clone();
         for field in change.add_payload {
             match schema.payload_field(&field.name) {
@@ -367,6 +370,14 @@ impl Resolver<'_> {
         }
         schema.description = change.description.unwrap_or(schema.description);
         schema.dynamic_payload = change.dynamic_payload.unwrap_or(schema.dynamic_payload);
+        for (i, (name, change)) in change.index.iter().enumerate() {
+            let at = format!("update_vectors[{i}]");
+            let space = schema.vectors.iter_mut().find(|space| space.name == *name);
+            let space = space
+                .ok_or_else(|| Error::invalid(format!("{at}.name"), format!("no vector space \"{name}\"")))?;
+            space.index = space.index.changed(change);
+            space.index.validate(&at)?;
+        }
         schema.validate()?;
         if schema != **self.current() {
             self.schema = Some(Arc::new(schema));

@@ -2,12 +2,18 @@
 //!
 //! Tiered: segments of one size class are merged once there are enough of them, so each row is written again a
 //! logarithmic number of times; a segment with many deleted rows is rewritten alone.
+//!
+//! **Bounds.** With a fan-in of f there are at most f - 1 segments of a class left to wait, and f - 1 classes' worth of them
+//! for each factor of f in the number of rows. No segment at rest has more than the share d of deleted rows
+//! ([`StoreOptions::compact_deleted_share`]), so the segments take at most 1 / (1 - d) of what their live rows need: 1.25 by
+//! default. While a merge runs its result lies beside its inputs, at most one segment of the largest size.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use roaring::RoaringBitmap;
 
+use crate::background::{Urgency, step_back};
 use crate::collection::seal::{carried_over, entry_of};
 use crate::collection::snapshot::PartView;
 use crate::collection::{Collection, CompactionReport};
@@ -17,6 +23,9 @@ use crate::store::StoreOptions;
 
 /// Rows of the smallest size class.
 const SMALLEST_CLASS_ROWS: u64 = 4_096;
+/// Share of deleted rows up to which the rows of the largest input come first and in their order, so that what was built
+/// over them can be grown rather than built again.
+const GROWN_DELETED_SHARE: f64 = 0.1;
 
 /// What the choice of segments depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,9 +43,16 @@ impl Collection {
         self.flush()?;
         let _one_at_a_time = self.compacting.lock();
         let before = self.candidates();
-        for group in groups(&before, self.options.compact_max_segment_bytes) {
-            self.merge(&group)?;
-        }
+        let groups = groups(&before, self.options.compact_max_segment_bytes);
+        // Asked for or not, it gives way; the caller's thread could not raise its priority again.
+        let merged = std::thread::scope(|scope| {
+            let merge_all = || {
+                step_back(Urgency::Soon);
+                groups.iter().try_for_each(|group| self.merge(group))
+            };
+            scope.spawn(merge_all).join()
+        });
+        merged.map_err(|_| Error::Internal("a compaction panicked".into()))??;
         let after = self.candidates();
         let rows = |candidates: &[Candidate]| candidates.iter().map(|candidate| candidate.rows).sum::<u64>();
         Ok(CompactionReport {
@@ -46,11 +62,20 @@ impl Collection {
         })
     }
 
+    /// Seals the memtable and merges what is due, as the background would in time, and waits for it.
+    pub fn settle(&self) -> Result<()> {
+        self.flush()?;
+        self.compact_where_due();
+        Ok(())
+    }
+
     /// Merges whatever is due; called by the compacting thread.
     pub(crate) fn compact_where_due(&self) {
         let _one_at_a_time = self.compacting.lock();
         while !self.closed.load(Ordering::Acquire) {
-            let due = choose(&self.candidates(), &self.options);
+            let mut candidates = self.candidates();
+            candidates.retain(|candidate| !self.health.is_damaged(candidate.id));
+            let due = choose(&candidates, &self.options);
             if due.is_empty() {
                 return;
             }
@@ -79,10 +104,16 @@ impl Collection {
     }
 
     /// Merges these segments. The caller holds the compaction lock, so they stay where they are.
-    fn merge(&self, ids: &[u64]) -> Result<()> {
+    pub(super) fn merge(&self, ids: &[u64]) -> Result<()> {
         let snapshot = self.snapshot.load_full();
         let wanted = |view: &&PartView| view.segment().is_some_and(|segment| ids.contains(&segment.id));
-        let inputs: Vec<&PartView> = snapshot.parts.iter().filter(wanted).collect();
+        let mut inputs: Vec<&PartView> = snapshot.parts.iter().filter(wanted).collect();
+        self.check_before_copy(ids, &snapshot.schema)?;
+        let sizes: Vec<(u64, u64)> =
+            inputs.iter().map(|view| (u64::from(view.rows), view.live_len())).collect();
+        if let Some(grown) = grown(&sizes) {
+            inputs.get_mut(..=grown).unwrap_or_default().rotate_right(1);
+        }
         let rows = LiveRows::new(inputs.iter().map(|view| (view.part.clone(), view.live())).collect());
         let (id, schema) = {
             let mut state = self.state.lock();
@@ -133,12 +164,19 @@ impl Collection {
             let _ = self.directory.delete(&file);
         }
         for id in inputs {
+            self.health.forget(*id);
             if let Err(error) = self.directory.delete_dir(&segment_dir(*id)) {
                 tracing::warn!(collection = self.name, segment = id, %error, "an old segment could not be deleted");
             }
         }
         Ok(())
     }
+}
+
+/// Which of these inputs (rows, live rows) the merged segment grows from: the largest, unless too much of it is deleted.
+fn grown(inputs: &[(u64, u64)]) -> Option<usize> {
+    let (place, (rows, live)) = inputs.iter().enumerate().max_by_key(|(_, (_, live))| *live)?;
+    ((rows - live) as f64 <= *rows as f64 * GROWN_DELETED_SHARE).then_some(place)
 }
 
 /// All segments in groups that are each worth a merge and stay within a size.
@@ -185,9 +223,15 @@ fn choose(candidates: &[Candidate], options: &StoreOptions) -> Vec<u64> {
             bytes <= options.compact_max_segment_bytes
         };
         let same = candidates.iter().filter(|candidate| class(candidate) == wanted);
-        let same: Vec<u64> = same.take_while(fits).map(|candidate| candidate.id).collect();
-        if same.len() >= fan_in {
-            return same;
+        let same: Vec<&Candidate> = same.take_while(fits).collect();
+        // Fewer will do when no more can join them: two large segments are better as one of nearly the largest size.
+        let total: u64 = same.iter().map(|candidate| candidate.bytes).sum();
+        let enough = same.len() >= fan_in
+            || (same.len() > 1
+                && bytes > options.compact_max_segment_bytes
+                && total > options.compact_max_segment_bytes / 2);
+        if enough {
+            return same.iter().map(|candidate| candidate.id).collect();
         }
     }
     Vec::new()
@@ -224,7 +268,24 @@ mod tests {
         assert_eq!(groups(&all, 100), [vec![1, 2], vec![3]]);
         assert!(groups(&[], 100).is_empty());
         let options = StoreOptions { compact_max_segment_bytes: 100, ..StoreOptions::default() };
-        assert!(choose(&[segment(1, 40, 10); 4], &options).is_empty());
+        assert!(choose(&[segment(1, 40, 10)], &options).is_empty());
+        assert!(choose(&[segment(1, 60, 10), segment(2, 60, 10)], &options).is_empty());
+    }
+
+    #[test]
+    fn segments_that_nearly_fill_the_largest_size_are_merged_before_there_are_many() {
+        let segment = |id, bytes| Candidate { id, rows: 10, live: 10, bytes };
+        let options = StoreOptions { compact_max_segment_bytes: 100, ..StoreOptions::default() };
+        assert_eq!(choose(&[segment(1, 40), segment(2, 40), segment(3, 40)], &options), [1, 2]);
+        assert!(choose(&[segment(1, 40), segment(2, 40)], &options).is_empty(), "more may come");
+    }
+
+    #[test]
+    fn a_merge_grows_from_the_largest_input_with_few_deleted_rows() {
+        assert_eq!(grown(&[(10, 10), (100, 95), (50, 50)]), Some(1));
+        assert_eq!(grown(&[(10, 10), (100, 80), (50, 50)]), None);
+        assert_eq!(grown(&[(10, 0)]), None);
+        assert_eq!(grown(&[]), None);
     }
 
     #[test]

@@ -2,16 +2,22 @@
 //!
 //! * `commit` checks, logs, flushes, applies and publishes writes; `record` is the form of a log record;
 //! * `state` is what the writer lock guards, `snapshot` what a reader sees;
-//! * `seal` turns memtables into segments, `compaction` merges segments, `recovery` opens what a crash left;
-//! * `read` and `query` answer from one snapshot.
+//! * `pacing` says how much may wait to be sealed, and how fast writers may go;
+//! * `seal` turns memtables into segments, `compaction` merges segments, `recovery` opens what a crash left,
+//!   `scrub` compares it with its checksums;
+//! * `read` and `query` answer from one snapshot; `shadow` is a search to be compared with the truth.
 
 mod commit;
 mod compaction;
+mod old_schema;
+mod pacing;
 mod query;
 mod read;
 mod record;
 mod recovery;
+mod scrub;
 mod seal;
+mod shadow;
 pub(crate) mod snapshot;
 mod state;
 #[cfg(test)]
@@ -24,8 +30,10 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex, RwLock};
 
+use self::commit::Pending;
 pub use self::commit::{MAX_CHANGES, MAX_DELETE_IDS};
-use self::commit::{Pending, SchemaChange};
+use self::pacing::{SearchClock, memtable_rows};
+use self::scrub::Health;
 use self::snapshot::Snapshot;
 use self::state::State;
 use crate::directory::Directory;
@@ -35,10 +43,12 @@ use crate::filter::Filter;
 use crate::ledger::Ledger;
 use crate::log::GroupCommit;
 use crate::maintenance::{Maintenance, Task};
-use crate::schema::{CollectionSchema, PayloadField};
+use crate::memtable::Memtable;
+use crate::recall::{RecallMeter, SampledRecall};
+use crate::schema::{CollectionSchema, IndexChange, PayloadField, RecallTarget};
 use crate::search::{PointData, Select};
 use crate::store::StoreOptions;
-use crate::vector::VectorsParams;
+use crate::vector::{VectorIndexReport, VectorsParams};
 use crate::write::{WriteReceipt, WriteRequest};
 
 /// Memtables that may wait to be sealed while writes go on; one more, and writers wait. More would only be memory: a
@@ -66,6 +76,9 @@ pub struct Collection {
     sealing: Mutex<()>,
     compacting: Mutex<()>,
     closed: AtomicBool,
+    recall: RecallMeter,
+    searches: SearchClock,
+    health: Health,
     maintenance: Arc<Maintenance>,
     this: Weak<Collection>,
 }
@@ -79,6 +92,8 @@ pub struct SchemaUpdate {
     pub description: Option<String>,
     /// New setting.
     pub dynamic_payload: Option<bool>,
+    /// How vectors are indexed from here on, by vector space.
+    pub index: Vec<(String, IndexChange)>,
 }
 
 /// A page of points in a stable order.
@@ -115,7 +130,32 @@ pub struct CollectionStats {
     pub memtable_bytes: u64,
     pub log_bytes: u64,
     pub disk_bytes: u64,
+    /// Rows of segments that are deleted and still on disk.
+    pub deleted_rows: u64,
+    /// Bytes of the segments against those that their live rows would take, 1 or more; 1 without segments.
+    pub space_amplification: f64,
     pub segments: Vec<SegmentStats>,
+    /// By vector space.
+    pub recall: Vec<SpaceRecall>,
+}
+
+impl CollectionStats {
+    /// Share of the segments' rows that are deleted, 0 to 1.
+    pub fn tombstone_share(&self) -> f64 {
+        let rows: u64 = self.segments.iter().map(|segment| segment.rows).sum();
+        self.deleted_rows as f64 / rows.max(1) as f64
+    }
+}
+
+/// What searches of a vector space aim at, and what they reach.
+#[derive(Debug, Clone)]
+pub struct SpaceRecall {
+    /// Its name.
+    pub vector_space: String,
+    /// Recall that searches aim at, unless they say otherwise.
+    pub target: RecallTarget,
+    /// Recall of the sampled searches.
+    pub sampled: SampledRecall,
 }
 
 /// Counts and sizes of a segment.
@@ -126,8 +166,8 @@ pub struct SegmentStats {
     pub rows: u64,
     pub deleted_rows: u64,
     pub bytes: u64,
-    /// By vector space: "graph" or "exact".
-    pub vector_index: Vec<(String, &'static str)>,
+    /// By vector space.
+    pub vector_indexes: Vec<(String, VectorIndexReport)>,
 }
 
 /// What a compaction did.
@@ -157,9 +197,7 @@ impl Collection {
 
     /// Changes the schema; durable when it returns.
     pub fn update_schema(&self, update: SchemaUpdate) -> Result<Arc<CollectionSchema>> {
-        let SchemaUpdate { add_payload, description, dynamic_payload } = update;
-        let change = SchemaChange { add_payload, description, dynamic_payload };
-        self.commit(Pending::schema(change, self.schema()))?;
+        self.commit(Pending::schema(update, self.schema()))?;
         Ok(self.schema())
     }
 
@@ -173,13 +211,14 @@ impl Collection {
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::FailedPrecondition(format!("collection \"{}\" is closed", self.name)));
         }
-        self.wait_for_seal()?;
+        self.wait_for_seal(pending.rows())?;
         let bytes = pending.bytes();
         self.commits.submit(pending, bytes, |group| self.commit_group(group))?
     }
 
-    /// Memory is bounded: a writer that is faster than the disk waits here.
-    fn wait_for_seal(&self) -> Result<()> {
+    /// Memory and the time of a scan are bounded: a writer that is faster than sealing is slowed down here, and waits when
+    /// that didn't suffice.
+    fn wait_for_seal(&self, rows: u64) -> Result<()> {
         let deadline = Instant::now() + SEAL_PATIENCE;
         let mut state = self.state.lock();
         while state.frozen.len() > MAX_FROZEN {
@@ -191,7 +230,25 @@ impl Collection {
                 return Err(Error::LimitExceeded { what: "memtables that wait to be sealed", value, limit });
             }
         }
+        let searched_lately = self.searches.searched_lately();
+        let taken = self.room_taken(&state, searched_lately);
+        let delay = state.pace.delay(rows, taken, searched_lately, Instant::now());
+        drop(state);
+        if delay > Duration::ZERO {
+            std::thread::sleep(delay);
+        }
         Ok(())
+    }
+
+    /// Share of the room for unsealed rows that is taken: that of the memtables which may wait, the active one included.
+    fn room_taken(&self, state: &State, searched_lately: bool) -> f64 {
+        let most_rows = memtable_rows(&state.tables.schema, self.options.memtable_max_rows, searched_lately);
+        let of_memtable = |table: &Memtable| {
+            let rows = f64::from(table.len()) / most_rows.max(1) as f64;
+            rows.max(table.bytes() as f64 / self.options.memtable_max_bytes.max(1) as f64)
+        };
+        let frozen = state.frozen.iter().map(|frozen| of_memtable(&frozen.memtable)).sum::<f64>();
+        (frozen + of_memtable(&state.tables.active)) / (MAX_FROZEN + 1) as f64
     }
 
     /// Waits until a write is visible. [`Error::NotVisible`] when it isn't by the deadline.
@@ -216,8 +273,10 @@ impl Collection {
     }
 
     fn freeze_if_full(&self, state: &mut State) {
+        let searched_lately = self.searches.searched_lately();
+        let most_rows = memtable_rows(&state.tables.schema, self.options.memtable_max_rows, searched_lately);
         let full = state.tables.active.bytes() >= self.options.memtable_max_bytes
-            || state.tables.active.len() as usize >= self.options.memtable_max_rows
+            || state.tables.active.len() as usize >= most_rows
             || state.log_bytes >= self.options.log_max_bytes;
         if !full || state.failed.is_some() {
             return;
@@ -234,8 +293,17 @@ impl Collection {
         }
     }
 
+    /// Notes that somebody searches; a memtable that grew large while nobody did is sealed now.
+    fn note_search(&self, snapshot: &Snapshot) {
+        self.searches.searched();
+        let most_rows = memtable_rows(&snapshot.schema, self.options.memtable_max_rows, true);
+        if snapshot.parts.last().is_some_and(|view| view.rows as usize >= most_rows) {
+            self.maintenance.request(Task::Seal, self.this.clone());
+        }
+    }
+
     fn vectors_params(&self) -> VectorsParams {
-        VectorsParams { threads: self.options.build_threads, ..VectorsParams::default() }
+        self.options.vectors_params()
     }
 
     /// A document's record.

@@ -1,12 +1,14 @@
 //! Search: runs a plan over one snapshot, leg by leg and part by part, and fetches the winners only.
 
 use std::collections::HashMap;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use roaring::RoaringBitmap;
 
 use crate::collection::Collection;
 use crate::collection::read::PointReader;
+use crate::collection::shadow::Shadow;
 use crate::collection::snapshot::{PartView, Snapshot};
 use crate::error::{Error, Result};
 use crate::fusion::{Fused, Ranking, fuse};
@@ -28,8 +30,15 @@ impl Collection {
     pub fn search(&self, request: &SearchRequest) -> Result<SearchResponse> {
         let snapshot = self.snapshot_at(request.min_seq_no)?;
         let plan = Plan::new(request, &snapshot.schema)?;
+        self.note_search(&snapshot);
         let mut search = Search::prepare(&snapshot, request, plan)?;
-        search.run()
+        search.observe =
+            request.vector.as_ref().is_some_and(|leg| !leg.exact) && self.maintenance.recall.picks();
+        let response = search.run()?;
+        if let Some(shadow) = search.shadow(&snapshot, self.this.clone()) {
+            self.maintenance.recall.submit(Box::new(shadow));
+        }
+        Ok(response)
     }
 }
 
@@ -44,6 +53,10 @@ struct Search<'a> {
     allowed: Vec<Option<RoaringBitmap>>,
     steps: Vec<String>,
     phases: Vec<(&'static str, u64)>,
+    /// Whether to keep what the vector leg finds...
+    observe: bool,
+    /// ...here: hits wanted, and the scores of those found.
+    observed: Option<(usize, Vec<f32>)>,
 }
 
 impl<'a> Search<'a> {
@@ -60,10 +73,21 @@ impl<'a> Search<'a> {
         let started = Instant::now();
         let allowed =
             snapshot.parts.iter().map(|view| view.allowed(filter.as_ref())).collect::<Result<Vec<_>>>()?;
-        let mut search =
-            Self { snapshot, request, plan, vector, words, allowed, steps: vec![], phases: vec![] };
+        let mut search = Self {
+            snapshot,
+            request,
+            plan,
+            vector,
+            words,
+            allowed,
+            steps: Vec::new(),
+            phases: Vec::new(),
+            observe: false,
+            observed: None,
+        };
         if request.explain {
             search.steps = search.plan.describe();
+            search.explain_target();
             search.explain_filter(filter.as_ref());
             search.phase("filter", started);
         }
@@ -133,7 +157,7 @@ impl<'a> Search<'a> {
         else {
             return Err(Error::Internal("a vector leg without a vector".into()));
         };
-        let params = params_of(leg);
+        let params = self.params_of(leg);
         let mut scored = Vec::new();
         for (part, (view, allowed)) in self.snapshot.parts.iter().zip(&self.allowed).enumerate() {
             if allowed.as_ref().map_or(view.rows == 0, RoaringBitmap::is_empty) {
@@ -154,7 +178,25 @@ impl<'a> Search<'a> {
             }
             scored.extend(found.into_iter().map(|found| ((part, found.row), found.score)));
         }
-        Ok(best(scored, candidates))
+        let best = best(scored, candidates);
+        if self.observe && self.observed.is_none() {
+            self.observed = Some((candidates, best.iter().map(|(_, score)| *score).collect()));
+        }
+        Ok(best)
+    }
+
+    /// What a comparison with the truth needs, if this search is to be compared.
+    fn shadow(&mut self, snapshot: &Arc<Snapshot>, collection: Weak<Collection>) -> Option<Shadow> {
+        let (wanted, found) = self.observed.take()?;
+        Some(Shadow {
+            collection,
+            snapshot: Arc::clone(snapshot),
+            space: self.plan.space?,
+            query: self.vector.take()?,
+            allowed: std::mem::take(&mut self.allowed),
+            wanted,
+            found,
+        })
     }
 
     fn keyword_leg(&self, candidates: usize) -> Result<Vec<(Place, f32)>> {
@@ -242,12 +284,26 @@ impl<'a> Search<'a> {
         })
     }
 
+    fn params_of(&self, leg: &VectorLeg) -> SearchParams {
+        let space = self.plan.space.and_then(|space| self.snapshot.schema.vectors.get(space));
+        let of_space = space.map(|space| space.index.recall_target);
+        let recall_target = leg.recall_target.or(of_space).unwrap_or_default();
+        SearchParams { ef: leg.ef, exact: leg.exact, recall_target }
+    }
+
     fn view(&self, part: usize) -> Result<&'a PartView> {
         self.snapshot.parts.get(part).ok_or_else(|| Error::Internal(format!("part {part} is not there")))
     }
 
     fn id_of(&self, (part, row): Place) -> Result<String> {
         Ok(self.view(part)?.row(row)?.id().to_owned())
+    }
+
+    fn explain_target(&mut self) {
+        if let Some(leg) = self.request.vector.as_ref().filter(|leg| leg.ef.is_none() && !leg.exact) {
+            let target = self.params_of(leg).recall_target.get();
+            self.steps.push(format!("vector leg aims at recall {target}"));
+        }
     }
 
     fn explain_filter(&mut self, filter: Option<&CheckedFilter>) {
@@ -264,10 +320,6 @@ impl<'a> Search<'a> {
             self.phases.push((name, elapsed));
         }
     }
-}
-
-fn params_of(leg: &VectorLeg) -> SearchParams {
-    SearchParams { ef: leg.ef, exact: leg.exact }
 }
 
 fn name_of(view: &PartView) -> String {

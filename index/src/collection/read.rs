@@ -9,10 +9,11 @@ use arrow::datatypes::DataType;
 
 use crate::batch;
 use crate::collection::snapshot::{PartView, Snapshot};
-use crate::collection::{Collection, CollectionStats, ScrollPage, ScrollRequest, SegmentStats};
+use crate::collection::{Collection, CollectionStats, ScrollPage, ScrollRequest, SegmentStats, SpaceRecall};
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::rows::Rows;
+use crate::schema::VectorSpace;
 use crate::search::{MAX_LIMIT, PayloadSelect, PointData, Select};
 use crate::segment::Part;
 
@@ -135,6 +136,12 @@ impl Collection {
             let logs = self.directory.list("log").unwrap_or_default();
             logs.iter().filter_map(|name| self.directory.len(&format!("log/{name}")).ok()).sum()
         };
+        let spaces = snapshot.schema.vectors.iter().enumerate();
+        let recall = spaces.map(|(space, definition)| SpaceRecall {
+            vector_space: definition.name.clone(),
+            target: definition.index.recall_target,
+            sampled: self.recall.report(space),
+        });
         CollectionStats {
             points: snapshot.live_len(),
             documents,
@@ -143,6 +150,9 @@ impl Collection {
             memtable_points: memtables().map(|(view, _)| view.live_len()).sum(),
             memtable_bytes: memtables().map(|(_, table)| table.bytes() as u64).sum(),
             log_bytes,
+            deleted_rows: segments.iter().map(|segment| segment.deleted_rows).sum(),
+            space_amplification: space_amplification(&segments),
+            recall: recall.collect(),
             disk_bytes: log_bytes + segments.iter().map(|segment| segment.bytes).sum::<u64>(),
             segments,
         }
@@ -162,9 +172,8 @@ impl Collection {
 
 fn segment_stats(snapshot: &Snapshot, view: &PartView) -> Option<SegmentStats> {
     let segment = view.segment()?;
-    let index_of = |space: usize| match segment.vectors(space) {
-        Some(vectors) if vectors.has_graph() => "graph",
-        _ => "exact",
+    let report = |(space, definition): (usize, &VectorSpace)| {
+        Some((definition.name.clone(), segment.vectors(space)?.report()))
     };
     let spaces = snapshot.schema.vectors.iter().enumerate();
     Some(SegmentStats {
@@ -172,8 +181,20 @@ fn segment_stats(snapshot: &Snapshot, view: &PartView) -> Option<SegmentStats> {
         rows: u64::from(segment.rows),
         deleted_rows: view.deleted.len(),
         bytes: segment.bytes,
-        vector_index: spaces.map(|(space, definition)| (definition.name.clone(), index_of(space))).collect(),
+        vector_indexes: spaces.filter_map(report).collect(),
     })
+}
+
+/// How many times the room of their live rows segments take. A row's part of its segment stands for its size.
+fn space_amplification(segments: &[SegmentStats]) -> f64 {
+    let live = |segment: &SegmentStats| {
+        let live = segment.rows.saturating_sub(segment.deleted_rows) as f64 / segment.rows.max(1) as f64;
+        segment.bytes as f64 * live
+    };
+    let (all, live): (u64, f64) =
+        (segments.iter().map(|segment| segment.bytes).sum(), segments.iter().map(live).sum());
+    // With nothing live left there is no ratio: everything is too much.
+    if all == 0 { 1.0 } else { all as f64 / live.max(1.0) }
 }
 
 /// One row with all its columns.

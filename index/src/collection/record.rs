@@ -2,6 +2,9 @@
 //!
 //! Payload of a record: `u32` length of the head, the head (postcard, a versioned enum), then the batches of the head as
 //! Arrow IPC streams, one behind the other. Schema changes come first in their record.
+//!
+//! Postcard knows a variant by its place and a struct by the order of its fields: variants are added at the end, and what
+//! has been on a disk never changes. A schema, which grows, is written as JSON.
 
 use arrow::array::RecordBatch;
 use arrow::ipc::reader::StreamReader;
@@ -9,6 +12,7 @@ use arrow::ipc::writer::StreamWriter;
 use serde::{Deserialize, Serialize};
 
 use crate::batch;
+use crate::collection::old_schema::SchemaV1;
 use crate::document::DocumentRecord;
 use crate::error::{Error, Result};
 use crate::schema::CollectionSchema;
@@ -20,13 +24,27 @@ enum Head {
 
 #[derive(Debug, Serialize, Deserialize)]
 enum HeadChange {
-    Schema(CollectionSchema),
-    Upsert { bytes: u64 },
-    PutDocument { document: DocumentRecord, bytes: Option<u64> },
+    /// Read, no longer written.
+    SchemaV1(SchemaV1),
+    Upsert {
+        bytes: u64,
+    },
+    PutDocument {
+        document: DocumentRecord,
+        bytes: Option<u64>,
+    },
     DeletePoints(Vec<String>),
     DeleteDocuments(Vec<String>),
-    PutLedger { key: String, value: Vec<u8> },
-    DeleteLedger { key: String },
+    PutLedger {
+        key: String,
+        value: Vec<u8>,
+    },
+    DeleteLedger {
+        key: String,
+    },
+    Schema {
+        json: String,
+    },
 }
 
 /// A change as the log has it.
@@ -59,7 +77,7 @@ pub(crate) fn encode_batch(batch: &RecordBatch) -> Result<Vec<u8>> {
 
 /// Encodes the payload of a record.
 pub(crate) fn encode(changes: &[Logged<&[u8]>]) -> Result<Vec<u8>> {
-    let head = Head::V1 { changes: changes.iter().map(head_of).collect() };
+    let head = Head::V1 { changes: changes.iter().map(head_of).collect::<Result<_>>()? };
     let head = postcard::to_stdvec(&head).map_err(|error| Error::Internal(error.to_string()))?;
     let length = u32::try_from(head.len()).map_err(|_| Error::LimitExceeded {
         what: "bytes of ids and values in one write",
@@ -74,9 +92,11 @@ pub(crate) fn encode(changes: &[Logged<&[u8]>]) -> Result<Vec<u8>> {
     Ok(payload)
 }
 
-fn head_of(change: &Logged<&[u8]>) -> HeadChange {
-    match change {
-        Logged::Schema(schema) => HeadChange::Schema(schema.clone()),
+fn head_of(change: &Logged<&[u8]>) -> Result<HeadChange> {
+    Ok(match change {
+        Logged::Schema(schema) => HeadChange::Schema {
+            json: serde_json::to_string(schema).map_err(|error| Error::Internal(error.to_string()))?,
+        },
         Logged::Upsert(batch) => HeadChange::Upsert { bytes: batch.len() as u64 },
         Logged::PutDocument { document, points } => HeadChange::PutDocument {
             document: document.clone(),
@@ -86,7 +106,7 @@ fn head_of(change: &Logged<&[u8]>) -> HeadChange {
         Logged::DeleteDocuments(ids) => HeadChange::DeleteDocuments(ids.clone()),
         Logged::PutLedger { key, value } => HeadChange::PutLedger { key: key.clone(), value: value.clone() },
         Logged::DeleteLedger { key } => HeadChange::DeleteLedger { key: key.clone() },
-    }
+    })
 }
 
 fn batch_of<'a>(change: &Logged<&'a [u8]>) -> Option<&'a [u8]> {
@@ -113,7 +133,10 @@ pub(crate) fn decode(payload: &[u8]) -> Result<Vec<Logged<RecordBatch>>, String>
     let mut decoded = Vec::with_capacity(changes.len());
     for change in changes {
         decoded.push(match change {
-            HeadChange::Schema(schema) => Logged::Schema(schema),
+            HeadChange::SchemaV1(schema) => Logged::Schema(schema.into()),
+            HeadChange::Schema { json } => {
+                Logged::Schema(serde_json::from_str(&json).map_err(|error| error.to_string())?)
+            }
             HeadChange::Upsert { bytes } => Logged::Upsert(next_batch(bytes)?),
             HeadChange::PutDocument { document, bytes } => {
                 Logged::PutDocument { document, points: bytes.map(&mut next_batch).transpose()? }
@@ -147,6 +170,7 @@ mod tests {
     use arrow::datatypes::{DataType, Field, Schema};
 
     use super::*;
+    use crate::schema::{Distance, EmbedderRef, FieldType, PayloadField, RecallTarget, VectorSpace};
 
     fn batch(ids: &[&str]) -> RecordBatch {
         let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Utf8, false)]));
@@ -179,6 +203,44 @@ mod tests {
             (ids.as_slice(), key.as_str(), value.as_slice()),
             (&["x".to_owned()][..], "k", &[0, 255][..])
         );
+    }
+
+    #[test]
+    fn a_schema_comes_back_with_its_index_options() {
+        let mut space = VectorSpace::new("text", 384, Distance::Dot);
+        space.index.hnsw.m = 48;
+        space.index.recall_target = RecallTarget::new(0.95, "").unwrap();
+        let schema = CollectionSchema {
+            vectors: vec![space],
+            payload: vec![PayloadField { name: "year".into(), field_type: FieldType::Integer }],
+            dynamic_payload: false,
+            description: "d".into(),
+        };
+        let decoded = decode(&encode(&[Logged::Schema(schema.clone())]).unwrap()).unwrap();
+        let [Logged::Schema(read)] = decoded.as_slice() else { panic!("{decoded:?}") };
+        assert_eq!(*read, schema);
+    }
+
+    #[test]
+    fn a_schema_of_the_first_release_is_read() {
+        // Variant 0 of the head, one change, variant 0 of the changes; then the fields in their order.
+        let mut head = vec![0, 1, 0];
+        head.extend(b"\x01\x04text\x80\x03\x02\x01\x06minilm\x02fp");
+        head.extend(b"\x01\x04year\x01\x01\x05notes");
+        let mut payload = (head.len() as u32).to_le_bytes().to_vec();
+        payload.extend(head);
+        let decoded = decode(&payload).unwrap();
+        let [Logged::Schema(read)] = decoded.as_slice() else { panic!("{decoded:?}") };
+        let embedder = EmbedderRef { name: "minilm".into(), fingerprint: "fp".into() };
+        let space =
+            VectorSpace { embedder: Some(embedder), ..VectorSpace::new("text", 384, Distance::Euclidean) };
+        let expected = CollectionSchema {
+            vectors: vec![space],
+            payload: vec![PayloadField { name: "year".into(), field_type: FieldType::Integer }],
+            dynamic_payload: true,
+            description: "notes".into(),
+        };
+        assert_eq!(*read, expected);
     }
 
     #[test]

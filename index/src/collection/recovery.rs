@@ -10,7 +10,9 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, RwLock};
 use rayon::prelude::*;
 
+use crate::collection::pacing::{Pace, SearchClock};
 use crate::collection::record::{Logged, decode};
+use crate::collection::scrub::Health;
 use crate::collection::seal::TOMBSTONES;
 use crate::collection::snapshot::PartView;
 use crate::collection::state::{Resolved, State, Tables};
@@ -21,12 +23,12 @@ use crate::ledger::{LEDGER_FOLDER, Ledger};
 use crate::log::{FileLog, GroupCommit, LOG_FOLDER, Log as _};
 use crate::maintenance::{Maintenance, Task};
 use crate::manifest::{MANIFEST_FILE, ManifestV1};
+use crate::recall::RecallMeter;
 use crate::schema::CollectionSchema;
 use crate::segment::{Part, open_segment, segment_dir};
 use crate::store::StoreOptions;
 use crate::tombstones::read_tombstones;
 use crate::validate::{ValidBatch, type_canonical};
-use crate::vector::VectorsParams;
 
 impl Collection {
     /// Writes the first manifest of a new collection; with it the collection exists.
@@ -70,6 +72,7 @@ impl Collection {
             persisted,
             failed: None,
             seal_error: None,
+            pace: Pace::default(),
         };
         tracing::info!(
             collection = name,
@@ -78,6 +81,7 @@ impl Collection {
             segments = state.manifest.segments.len(),
             "collection open"
         );
+        let spaces = state.tables.schema.vectors.len();
         let collection = Arc::new_cyclic(|this: &Weak<Self>| Self {
             name: name.to_owned(),
             directory,
@@ -90,11 +94,21 @@ impl Collection {
             sealing: Mutex::new(()),
             compacting: Mutex::new(()),
             closed: AtomicBool::new(false),
+            recall: RecallMeter::new(spaces),
+            searches: SearchClock::new(),
+            health: Health::default(),
             maintenance,
             this: this.clone(),
         });
         collection.freeze_if_full(&mut collection.state.lock());
-        for task in [Task::Compact, Task::Feed] {
+        if collection.options.verify_checksums {
+            for view in &collection.snapshot.load().parts {
+                if let Some(segment) = view.segment() {
+                    collection.health.is_whole(segment.id);
+                }
+            }
+        }
+        for task in [Task::Compact, Task::Feed, Task::Scrub] {
             collection.maintenance.request(task, Arc::downgrade(&collection));
         }
         Ok(collection)
@@ -108,7 +122,7 @@ fn open_segments(
     options: &StoreOptions,
     persisted: &mut HashMap<u64, Arc<roaring::RoaringBitmap>>,
 ) -> Result<Vec<PartView>> {
-    let params = VectorsParams { threads: options.build_threads, ..VectorsParams::default() };
+    let params = options.vectors_params();
     let views: Vec<PartView> = manifest
         .segments
         .par_iter()

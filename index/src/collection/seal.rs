@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use roaring::RoaringBitmap;
 
@@ -58,6 +58,7 @@ impl Collection {
     /// Seals every memtable that waits; called by the sealing thread.
     pub(crate) fn seal_waiting(&self) {
         let _one_at_a_time = self.sealing.lock();
+        self.freeze_if_full(&mut self.state.lock());
         while !self.closed.load(Ordering::Acquire) {
             match self.seal_oldest() {
                 Ok(true) => self.maintenance.request(Task::Compact, self.this.clone()),
@@ -84,8 +85,10 @@ impl Collection {
             (memtable, live, Arc::clone(&state.tables.schema), state.manifest.take_segment_id())
         };
         let rows = LiveRows::new(vec![(Part::Memtable(Arc::clone(&memtable)), live)]);
+        let started = Instant::now();
         let segment = self.build_segment(id, &schema, &rows)?;
         self.install_sealed(&memtable, &rows, segment)?;
+        self.state.lock().pace.sealed(rows.len(), started.elapsed());
         Ok(true)
     }
 
@@ -104,6 +107,9 @@ impl Collection {
             vectors: &self.vectors_params(),
             cancel: &self.closed,
         })?;
+        if built.is_some() {
+            self.health.is_whole(id);
+        }
         Ok(built.map(Arc::new))
     }
 
@@ -197,7 +203,14 @@ impl Collection {
     /// Lets the live graphs catch up with the newest memtable; called by the feeding thread.
     pub(crate) fn feed_live_graphs(&self) {
         while !self.closed.load(Ordering::Acquire) {
-            let active = Arc::clone(&self.state.lock().tables.active);
+            let active = {
+                let state = self.state.lock();
+                if !state.frozen.is_empty() {
+                    // Writers are faster than sealing: a graph that lives for seconds helps less than a seal that ends sooner.
+                    return;
+                }
+                Arc::clone(&state.tables.active)
+            };
             if active.all_vectors().iter().map(|vectors| vectors.feed(FEED_STEP)).sum::<usize>() == 0 {
                 return;
             }

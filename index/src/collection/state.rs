@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use roaring::RoaringBitmap;
 
+use crate::collection::pacing::Pace;
 use crate::collection::snapshot::{PartView, Snapshot};
 use crate::document::{DocumentRecord, DocumentState};
 use crate::error::Result;
@@ -62,6 +63,8 @@ pub(crate) struct State {
     pub(crate) log_bytes: u64,
     /// The tombstones of each segment as the manifest has them.
     pub(crate) persisted: HashMap<u64, Arc<RoaringBitmap>>,
+    /// How fast memtables are sealed, and writers may go.
+    pub(crate) pace: Pace,
     /// Why the log accepts nothing any more.
     pub(crate) failed: Option<String>,
     /// Why the last try to seal failed.

@@ -1,5 +1,8 @@
-//! Tests of a collection: a model test against a map and brute force, recovery, power cuts, seals and compactions.
+//! Tests of a collection: recovery, power cuts, seals and compactions. The model test is in `tests/model.rs` of the crate.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod deletes;
+mod scrub;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +16,7 @@ use super::*;
 use crate::batch;
 use crate::directory::{Fault, FaultyDirectory, MemDirectory};
 use crate::document::DocumentState;
-use crate::filter::{Condition, FieldTest, Range, Scalar};
+use crate::filter::Condition;
 use crate::schema::{Distance, FieldType, VectorSpace};
 use crate::search::{Fusion, Hit, KeywordLeg, SearchRequest, VectorLeg};
 use crate::store::Store;
@@ -22,12 +25,7 @@ use crate::write::Change;
 const DIMENSION: usize = 8;
 
 fn schema() -> CollectionSchema {
-    let space = |name: &str, distance| VectorSpace {
-        name: name.into(),
-        dimension: DIMENSION as u32,
-        distance,
-        embedder: None,
-    };
+    let space = |name: &str, distance| VectorSpace::new(name, DIMENSION as u32, distance);
     CollectionSchema {
         vectors: vec![space("text", Distance::Cosine), space("image", Distance::Euclidean)],
         payload: vec![PayloadField { name: "year".into(), field_type: FieldType::Integer }],
@@ -102,7 +100,13 @@ fn put_document(id: &str, points: &[Point]) -> WriteRequest {
 
 fn search(vector: Option<Vec<f32>>, text: Option<&str>) -> SearchRequest {
     SearchRequest {
-        vector: vector.map(|vector| VectorLeg { using: String::new(), vector, ef: None, exact: false }),
+        vector: vector.map(|vector| VectorLeg {
+            using: String::new(),
+            vector,
+            ef: None,
+            recall_target: None,
+            exact: false,
+        }),
         keyword: text.map(|text| KeywordLeg { text: text.into() }),
         filter: None,
         limit: 10,
@@ -136,145 +140,6 @@ fn open(directory: &Arc<dyn Directory>, options: StoreOptions) -> (Store, Arc<Co
 
 fn memory() -> Arc<dyn Directory> {
     Arc::new(MemDirectory::new())
-}
-
-fn normalized(vector: &[f32]) -> Vec<f32> {
-    let norm = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
-    vector.iter().map(|x| x / norm).collect()
-}
-
-/// The collection says of every point what the model says, by id, by scroll, by count, by filter, by vector, by word.
-fn check_against(model: &BTreeMap<String, Point>, collection: &Collection, rng: &mut StdRng) {
-    assert_eq!(collection.count(None).unwrap(), model.len() as u64);
-    let mut scrolled = Vec::new();
-    let mut after = None;
-    loop {
-        let select = Select { vectors: vec!["*".into()], ..Select::default() };
-        let page = collection.scroll(&ScrollRequest { filter: None, limit: 37, after, select }).unwrap();
-        scrolled.extend(page.points);
-        after = page.next;
-        if after.is_none() {
-            break;
-        }
-    }
-    scrolled.sort_by(|a, b| a.id.cmp(&b.id));
-    assert_eq!(scrolled.len(), model.len());
-    for (got, wanted) in scrolled.iter().zip(model.values()) {
-        assert_eq!(got.id, wanted.id);
-        assert_eq!(got.text, wanted.text);
-        assert_eq!(got.payload.as_ref().unwrap()["year"], wanted.year);
-        assert_eq!(got.origin.document_id, wanted.document.clone().unwrap_or_default());
-        let close =
-            got.vectors[0].1.iter().zip(normalized(&wanted.vector)).all(|(a, b)| (a - b).abs() < 1e-5);
-        assert!(close && got.vectors[1].1 == wanted.image, "{}", got.id);
-    }
-    let year = rng.random_range(1990..2030);
-    let range = Range { gte: Some(Scalar::Integer(year)), ..Range::default() };
-    let filter = Filter {
-        must: vec![Condition::Field { field: "year".into(), test: FieldTest::Range(range) }],
-        ..Filter::default()
-    };
-    let passing = model.values().filter(|point| point.year >= year).count() as u64;
-    assert_eq!(collection.count(Some(&filter)).unwrap(), passing);
-
-    let query: Vec<f32> = (0..DIMENSION).map(|_| rng.random_range(-1.0f32..1.0)).collect();
-    let mut request = search(Some(query.clone()), None);
-    request.filter = Some(filter);
-    if let Some(leg) = &mut request.vector {
-        leg.exact = true;
-    }
-    let hits = collection.search(&request).unwrap().hits;
-    let unit = normalized(&query);
-    let mut expected: Vec<(f32, &str)> = model
-        .values()
-        .filter(|point| point.year >= year)
-        .map(|point| {
-            (normalized(&point.vector).iter().zip(&unit).map(|(a, b)| a * b).sum::<f32>(), point.id.as_str())
-        })
-        .collect();
-    expected.sort_by(|a, b| b.0.total_cmp(&a.0));
-    assert_eq!(hits.len(), expected.len().min(10));
-    for (hit, (score, id)) in hits.iter().zip(&expected) {
-        assert!((hit.score - score).abs() < 1e-4, "{id}: {} {score}", hit.score);
-    }
-    let word = "garnet";
-    let mut request = search(None, Some(word));
-    request.limit = 10_000;
-    let found = collection.search(&request).unwrap().hits.len();
-    assert_eq!(found, model.values().filter(|point| point.text.contains(word)).count());
-}
-
-/// Seeded random operations against a map. `RAGSTONE_MODEL_SEED` and `RAGSTONE_MODEL_STEPS` make it another or a longer run.
-#[test]
-fn random_operations_agree_with_a_map() {
-    let number =
-        |name: &str, default: u64| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default);
-    let seed = number("RAGSTONE_MODEL_SEED", 7);
-    let steps = number("RAGSTONE_MODEL_STEPS", 400);
-    println!("seed {seed}, {steps} steps");
-    let mut rng = StdRng::seed_from_u64(seed);
-    let directory = memory();
-    let (mut store, mut collection) = open(&directory, small_memtables());
-    let mut model: BTreeMap<String, Point> = BTreeMap::new();
-    for step in 0..steps {
-        match rng.random_range(0..100) {
-            0..45 => {
-                let mut points: BTreeMap<String, Point> = BTreeMap::new();
-                for _ in 0..rng.random_range(1..20) {
-                    let id = format!("p{}", rng.random_range(0..400));
-                    points.insert(id.clone(), point(&mut rng, id, None));
-                }
-                let points: Vec<Point> = points.into_values().collect();
-                collection.write(upsert(&points)).unwrap();
-                model.extend(points.into_iter().map(|point| (point.id.clone(), point)));
-            }
-            45..65 => {
-                let document = format!("d{}", rng.random_range(0..30));
-                let chunks = rng.random_range(0..6);
-                let points: Vec<Point> = (0..chunks)
-                    .map(|chunk| point(&mut rng, format!("{document}#{chunk}"), Some(document.clone())))
-                    .collect();
-                collection.write(put_document(&document, &points)).unwrap();
-                model.retain(|_, point| point.document.as_ref() != Some(&document));
-                model.extend(points.into_iter().map(|point| (point.id.clone(), point)));
-                assert_eq!(collection.document(&document).unwrap().chunks, chunks);
-            }
-            65..75 => {
-                let ids: Vec<String> = (0..5).map(|_| format!("p{}", rng.random_range(0..400))).collect();
-                let changes = vec![Change::DeletePoints(ids.clone())];
-                collection.write(WriteRequest { changes, skip_bad_rows: false }).unwrap();
-                ids.iter().for_each(|id| drop(model.remove(id)));
-            }
-            75..80 => {
-                let document = format!("d{}", rng.random_range(0..30));
-                let changes = vec![Change::DeleteDocuments(vec![document.clone()])];
-                collection.write(WriteRequest { changes, skip_bad_rows: false }).unwrap();
-                model.retain(|_, point| point.document.as_ref() != Some(&document));
-                assert!(collection.document(&document).is_none());
-            }
-            80..83 => {
-                let year = rng.random_range(1990..2030);
-                let test = FieldTest::Equals(Scalar::Integer(year));
-                let must = vec![Condition::Field { field: "year".into(), test }];
-                let changes = vec![Change::DeleteByFilter(Filter { must, ..Filter::default() })];
-                collection.write(WriteRequest { changes, skip_bad_rows: false }).unwrap();
-                model.retain(|_, point| point.year != year);
-            }
-            83..88 => drop(collection.flush().unwrap()),
-            88..91 => drop(collection.compact().unwrap()),
-            91..95 => {
-                store.close();
-                drop(collection);
-                drop(store);
-                (store, collection) = open(&directory, small_memtables());
-            }
-            _ => check_against(&model, &collection, &mut rng),
-        }
-        if step % 50 == 49 {
-            check_against(&model, &collection, &mut rng);
-        }
-    }
-    check_against(&model, &collection, &mut rng);
 }
 
 #[test]
@@ -413,13 +278,120 @@ fn new_payload_fields_join_the_schema_and_survive() {
 }
 
 #[test]
+fn index_options_change_within_bounds_and_stay() {
+    let directory = memory();
+    let (store, collection) = open(&directory, StoreOptions::default());
+    let update = |space: &str, change| {
+        let index = vec![("text".to_owned(), IndexChange::default()), (space.to_owned(), change)];
+        collection.update_schema(SchemaUpdate { index, ..SchemaUpdate::default() })
+    };
+    let wide = IndexChange { m: Some(64), ..IndexChange::default() };
+    assert_eq!(update("sound", wide).unwrap_err().field(), Some("update_vectors[1].name"));
+    let error = update("image", IndexChange { m: Some(2), ..wide }).unwrap_err();
+    assert_eq!(error.field(), Some("update_vectors[1].hnsw.m"));
+    assert_eq!(*collection.schema(), schema());
+    let mut expected = schema();
+    expected.vectors[1].index.hnsw.m = 64;
+    assert_eq!(*update("image", wide).unwrap(), expected);
+    drop((store, collection));
+    let (_store, collection) = open(&directory, StoreOptions::default());
+    assert_eq!(*collection.schema(), expected);
+}
+
+/// Searches one by one, each compared with the truth; returns what the statistics say of space "text" then.
+fn sampled(collection: &Collection, requests: &[SearchRequest]) -> SampledRecall {
+    let counted = || collection.stats().recall[0].sampled;
+    for request in requests {
+        let before = counted();
+        collection.search(request).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while counted() == before {
+            assert!(Instant::now() < deadline, "no sample came");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    counted()
+}
+
+#[test]
+fn sampled_recall_tells_bad_searches_from_good_ones() {
+    let mut rng = StdRng::seed_from_u64(11);
+    // Hard to navigate: no structure, and a graph with few links.
+    let mut schema = schema();
+    for space in &mut schema.vectors {
+        space.index =
+            space.index.changed(&IndexChange { m: Some(4), ef_construct: Some(8), ..IndexChange::default() });
+    }
+    let options = StoreOptions { sampled_recall_share: 1.0, ..StoreOptions::default() };
+    let store = Store::open_in(memory(), options).unwrap();
+    let collection = store.create_collection("c", schema).unwrap();
+    let points: Vec<Point> = (0..4_000).map(|i| point(&mut rng, format!("p{i}"), None)).collect();
+    collection.write(upsert(&points)).unwrap();
+    let mut requests: Vec<SearchRequest> =
+        (0..20).map(|_| search(Some(point(&mut rng, String::new(), None).vector), None)).collect();
+
+    let scanned = sampled(&collection, &requests);
+    assert_eq!((scanned.samples, scanned.recall()), (20, Some(1.0)), "a small memtable is scanned");
+    collection.flush().unwrap();
+    requests.iter_mut().for_each(|request| request.vector.as_mut().unwrap().ef = Some(1));
+    let bad = sampled(&collection, &requests);
+    assert!(bad.recall().unwrap() < 0.99, "{bad:?}");
+    assert!(bad.recent.unwrap() < bad.recall().unwrap(), "{bad:?}");
+    assert_eq!((bad.samples, bad.wanted), (40, 40 * 10));
+
+    // With a filter and words beside the vectors, and not where the request is exact.
+    let one = Condition::HasId(vec!["p7".into()]);
+    let filtered = SearchRequest {
+        filter: Some(Filter { must_not: vec![one], ..Filter::default() }),
+        keyword: Some(KeywordLeg { text: "cedar".into() }),
+        ..requests[0].clone()
+    };
+    let more = sampled(&collection, &[filtered]);
+    assert_eq!((more.samples, more.wanted), (41, 500), "a hybrid search brings a hundred candidates");
+    requests.iter_mut().for_each(|request| request.vector.as_mut().unwrap().exact = true);
+    requests.iter().for_each(|request| drop(collection.search(request).unwrap()));
+    store.close();
+    let stats = collection.stats();
+    assert_eq!(stats.recall[0].sampled, more);
+    assert_eq!(stats.recall[1].sampled, SampledRecall::default(), "the other space");
+}
+
+#[test]
+fn statistics_tell_deleted_rows_and_indexes() {
+    let mut rng = StdRng::seed_from_u64(12);
+    let mut schema = schema();
+    schema.vectors[1].index.hnsw.m = 24;
+    let store = Store::open_in(memory(), StoreOptions::default()).unwrap();
+    let collection = store.create_collection("c", schema).unwrap();
+    let fresh = collection.stats();
+    assert_eq!((fresh.tombstone_share(), fresh.space_amplification), (0.0, 1.0));
+    let points: Vec<Point> = (0..1_200).map(|i| point(&mut rng, format!("p{i}"), None)).collect();
+    collection.write(upsert(&points)).unwrap();
+    collection.flush().unwrap();
+    let ids = points.iter().take(150).map(|point| point.id.clone()).collect();
+    collection
+        .write(WriteRequest { changes: vec![Change::DeletePoints(ids)], ..WriteRequest::default() })
+        .unwrap();
+    let stats = collection.stats();
+    assert_eq!((stats.deleted_rows, stats.tombstone_share()), (150, 0.125));
+    assert!((stats.space_amplification - 1_200.0 / 1_050.0).abs() < 1e-6, "{}", stats.space_amplification);
+    let [(text, first), (image, second)] = stats.segments[0].vector_indexes.as_slice() else {
+        panic!("{stats:?}")
+    };
+    assert_eq!((text.as_str(), image.as_str()), ("text", "image"));
+    let links = |report: &VectorIndexReport| report.graph.as_ref().unwrap().m;
+    assert_eq!((links(first), links(second)), (16, 24), "as each space has it");
+}
+
+#[test]
 fn damaged_derived_files_are_built_again() {
     let mut rng = StdRng::seed_from_u64(5);
     let memory = Arc::new(MemDirectory::new());
     let directory: Arc<dyn Directory> = Arc::clone(&memory) as Arc<dyn Directory>;
     let points: Vec<Point> = (0..1_500).map(|i| point(&mut rng, format!("p{i}"), None)).collect();
     let request = search(Some(points[9].vector.clone()), Some("cedar"));
-    let (store, collection) = open(&directory, StoreOptions::default());
+    let checked = || StoreOptions { verify_checksums: true, ..StoreOptions::default() };
+    let (store, collection) = open(&directory, checked());
     collection.write(upsert(&points)).unwrap();
     collection.flush().unwrap();
     let before = collection.search(&request).unwrap();
@@ -431,7 +403,7 @@ fn damaged_derived_files_are_built_again() {
         let middle = damaged.len() / 2;
         damaged[middle] ^= 0xff;
         memory.plant(&path, &damaged).unwrap();
-        let (_store, collection) = open(&directory, StoreOptions::default());
+        let (_store, collection) = open(&directory, checked());
         let after = collection.search(&request).unwrap();
         assert_eq!(ids(&before.hits), ids(&after.hits), "{name}");
     }
@@ -440,7 +412,7 @@ fn damaged_derived_files_are_built_again() {
     let middle = damaged.len() / 2;
     damaged[middle] ^= 0xff;
     memory.plant(&path, &damaged).unwrap();
-    let error = Store::open_in(Arc::clone(&directory), StoreOptions::default()).unwrap_err();
+    let error = Store::open_in(Arc::clone(&directory), checked()).unwrap_err();
     assert_eq!(error.kind(), crate::ErrorKind::Corruption, "{error}");
 }
 

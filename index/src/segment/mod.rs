@@ -1,22 +1,24 @@
 //! A segment: an immutable set of rows, and what is derived from them to search them.
 //!
 //! **Invariant:** Arrow row = vector row = tantivy DocId. **Invariant:** rows and vectors are the truth; ids, graphs and
-//! keywords are derived, and one that is missing or fails its checksum is built again from the rows.
+//! keywords are derived, and one that is missing or damaged is built again from the rows: while the segment is opened when its
+//! form is wrong, soon after when only its checksum is (see `collection::scrub`).
 
 mod build;
 pub(crate) mod id_index;
 mod open;
 mod rows_file;
 mod source;
+mod verify;
 mod write;
 
 use std::path::PathBuf;
 
-use arrow::array::RecordBatch;
-
 pub(crate) use self::build::build_segment;
 pub(crate) use self::open::open_segment;
+pub(crate) use self::rows_file::{Decoded, SegmentBatch};
 pub(crate) use self::source::{LiveRows, Part};
+pub(crate) use self::verify::{Extent, Findings, verify_segment};
 pub(crate) use self::write::SegmentPlan;
 
 use self::id_index::{IdIndex, hash_id};
@@ -31,17 +33,6 @@ const VECTORS: FileKind = FileKind { magic: *b"SEGMVECT", version: 1, name: "seg
 const PRESENT: FileKind = FileKind { magic: *b"SEGMPRES", version: 1, name: "rows with a vector" };
 const GRAPH: FileKind = FileKind { magic: *b"SEGMGRPH", version: 1, name: "segment graph" };
 const KEYWORDS: FileKind = FileKind { magic: *b"SEGMWORD", version: 1, name: "segment keywords" };
-
-/// Rows of a segment that lie in one Arrow batch.
-#[derive(Debug)]
-pub(crate) struct SegmentBatch {
-    /// Row number of its first row.
-    pub(crate) base: u32,
-    /// The canonical columns but the vectors.
-    pub(crate) batch: RecordBatch,
-    /// Its columns, downcast.
-    pub(crate) rows: Rows,
-}
 
 /// An open segment.
 #[derive(Debug)]
@@ -95,11 +86,13 @@ impl Segment {
     }
 
     /// The batch of a row, and the row's place in it.
-    pub(crate) fn batch_of(&self, row: u32) -> Option<(&SegmentBatch, usize)> {
+    pub(crate) fn batch_of(&self, row: u32) -> Option<(&Decoded, usize)> {
         let index = self.batches.partition_point(|batch| batch.base <= row).checked_sub(1)?;
         let batch = self.batches.get(index)?;
-        let offset = (row - batch.base) as usize;
-        (offset < batch.batch.num_rows()).then_some((batch, offset))
+        let offset = row - batch.base;
+        // What can't be decoded was reported when it was met first.
+        let decoded = (offset < batch.count).then(|| batch.decoded().ok()).flatten()?;
+        Some((decoded, offset as usize))
     }
 
     /// All batches, in row order.

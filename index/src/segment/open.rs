@@ -113,6 +113,7 @@ fn open_vectors(
             Some(present.clone()),
             graph,
         )
+        .map(|vectors| vectors.kept(space.index.storage))
     };
     let rebuild = || write_graph(directory, files, space, &present, params, &AtomicBool::new(false));
     rebuilt_if_damaged(directory, &[files.graph(&space.name)], open, rebuild)

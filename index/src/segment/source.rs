@@ -32,7 +32,7 @@ impl Part {
                 table.batches().iter().try_for_each(|batch| visit(batch.base, &batch.batch))
             }
             Self::Segment(segment) => {
-                segment.batches().iter().try_for_each(|batch| visit(batch.base, &batch.batch))
+                segment.batches().iter().try_for_each(|batch| visit(batch.base, &batch.decoded()?.batch))
             }
         }
     }

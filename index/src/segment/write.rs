@@ -9,12 +9,12 @@ use roaring::RoaringBitmap;
 
 use crate::directory::Directory;
 use crate::error::{Error, Result};
-use crate::file_format::{SealedWriter, open_file, seal_bytes};
+use crate::file_format::{SealedWriter, open_file, seal_bytes, seal_file};
 use crate::keyword::{IndexedText, KeywordBuilder};
 use crate::memtable::row_origin;
 use crate::payload::{PayloadTyper, TypedRow};
 use crate::rows::Rows;
-use crate::schema::{CollectionSchema, VectorSpace};
+use crate::schema::{CollectionSchema, IndexOptions, VectorSpace};
 use crate::segment::id_index::{encode, hash_id};
 use crate::segment::rows_file::read_batches;
 use crate::segment::{
@@ -32,7 +32,7 @@ pub(crate) struct SegmentPlan<'a> {
     pub(crate) schema: &'a CollectionSchema,
     /// Its rows.
     pub(crate) rows: &'a LiveRows,
-    /// How graphs are built.
+    /// How graphs are built, where the schema leaves it open.
     pub(crate) vectors: &'a VectorsParams,
     /// Set to give up between two steps.
     pub(crate) cancel: &'a AtomicBool,
@@ -89,9 +89,10 @@ pub(super) fn write_ids(
 ) -> Result<()> {
     let (mut ids, mut documents) = (Vec::new(), Vec::new());
     for batch in batches {
-        for (row, offset) in (batch.base..).zip(0..batch.batch.num_rows()) {
-            ids.push((hash_id(batch.rows.id(offset)), row));
-            if let Some(document_id) = batch.rows.document_id(offset) {
+        let rows = &batch.decoded()?.rows;
+        for (row, offset) in (batch.base..).zip(0..batch.count as usize) {
+            ids.push((hash_id(rows.id(offset)), row));
+            if let Some(document_id) = rows.document_id(offset) {
                 documents.push((hash_id(document_id), row));
             }
         }
@@ -128,7 +129,7 @@ fn write_vectors(
     Ok(present)
 }
 
-/// Builds and writes the graph of a space from its vectors file; a small one gets none.
+/// Builds and writes the graph of a space from its vectors file, as the space wants it; a small one gets none.
 pub(super) fn write_graph(
     directory: &dyn Directory,
     files: &SegmentFiles,
@@ -142,8 +143,18 @@ pub(super) fn write_graph(
     let data = floats(&path, &body)?;
     let column =
         VectorColumn { dimension: definition.dimension as usize, data: &data, present: Some(present) };
-    if let Some(index) = build_index(&column, definition.distance, params, cancel)? {
-        seal_bytes(directory, &files.graph(&definition.name), GRAPH, &index)?;
+    let IndexOptions { hnsw, quantization, .. } = definition.index;
+    let params = VectorsParams {
+        m: hnsw.m as usize,
+        ef_construction: hnsw.ef_construct as usize,
+        quantization,
+        ..*params
+    };
+    if let Some(index) = build_index(&column, definition.distance, &params, cancel)? {
+        let path = files.graph(&definition.name);
+        seal_file(directory, &path, GRAPH, |writer| {
+            index.write_to(writer).map_err(|error| Error::io(&path, error))
+        })?;
     }
     Ok(())
 }
@@ -170,16 +181,13 @@ pub(super) fn write_keywords(
     let mut builder = KeywordBuilder::new(schema)?;
     let typer = PayloadTyper::new(schema);
     for batch in batches {
-        for row in 0..batch.batch.num_rows() {
-            let typed = typed_row(&typer, &batch.rows, row);
-            let headings = batch.rows.heading_path(row);
+        let rows = &batch.decoded()?.rows;
+        for row in 0..batch.count as usize {
+            let typed = typed_row(&typer, rows, row);
+            let headings = rows.heading_path(row);
             let headings: Vec<&str> = headings.iter().map(String::as_str).collect();
-            let text = IndexedText {
-                title: batch.rows.title(row),
-                heading_path: &headings,
-                text: batch.rows.text(row),
-            };
-            builder.add_row(batch.rows.id(row), &typed, &row_origin(&batch.rows, row), &text)?;
+            let text = IndexedText { title: rows.title(row), heading_path: &headings, text: rows.text(row) };
+            builder.add_row(rows.id(row), &typed, &row_origin(rows, row), &text)?;
         }
     }
     seal_bytes(directory, &files.keywords(), KEYWORDS, &builder.finish()?)?;

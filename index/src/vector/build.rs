@@ -1,18 +1,21 @@
-//! From a column of vectors to the bytes of its index.
+//! From a column of vectors to its index.
 //!
-//! It must not know files: bytes go back to the caller.
+//! It must not know files: a built index writes itself wherever the caller says, section by section, so that its bytes
+//! never lie in memory a second time.
 
+use std::io;
 use std::sync::atomic::AtomicBool;
 
 use roaring::RoaringBitmap;
 
 use crate::error::{Error, Result};
-use crate::schema::Distance;
-use crate::vector::codes::{Codes, Floats, Points, RowMap, encode};
+use crate::schema::{Distance, HnswOptions, Quantization};
+use crate::vector::codes::{Encoded, Floats, Points, RowMap, encode};
 use crate::vector::distance::CodeKernel;
-use crate::vector::graph::builder::{BuildOptions, build_graph};
+use crate::vector::graph::builder::{BuildOptions, Graph, build_graph};
 use crate::vector::graph::connect::connect;
 use crate::vector::graph::format;
+use crate::vector::kernels::Codes;
 
 /// With fewer vectors a scan is as fast as a graph, and nothing is built.
 pub const MIN_GRAPH_ROWS: usize = 1_000;
@@ -24,6 +27,8 @@ pub struct VectorsParams {
     pub m: usize,
     /// Beam of an insertion.
     pub ef_construction: usize,
+    /// Codes that the graph is walked on.
+    pub quantization: Quantization,
     /// Threads; 0: one a core. With 1 the same input and seed make the same bytes.
     pub threads: usize,
     /// Seed of levels and insertion order.
@@ -32,7 +37,14 @@ pub struct VectorsParams {
 
 impl Default for VectorsParams {
     fn default() -> Self {
-        Self { m: 16, ef_construction: 128, threads: 0, seed: 0x7261_6773_746F_6E65 }
+        let HnswOptions { m, ef_construct } = HnswOptions::default();
+        Self {
+            m: m as usize,
+            ef_construction: ef_construct as usize,
+            quantization: Quantization::default(),
+            threads: 0,
+            seed: 0x7261_6773_746F_6E65,
+        }
     }
 }
 
@@ -47,6 +59,23 @@ pub struct VectorColumn<'a> {
     pub present: Option<&'a RoaringBitmap>,
 }
 
+/// Codes and graph of a column, built and not yet written.
+#[derive(Debug)]
+pub struct BuiltIndex {
+    header: format::Header,
+    graph: Graph,
+    /// Row of each node; `None` when every row has a vector.
+    rows: Option<Vec<u32>>,
+    encoded: Option<Encoded>,
+}
+
+impl BuiltIndex {
+    /// Writes the bytes that [`SegmentVectors::open`](crate::vector::SegmentVectors::open) reads.
+    pub fn write_to(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        format::write(&self.header, &self.graph, self.rows.as_deref(), self.encoded.as_ref(), out)
+    }
+}
+
 /// Builds codes and graph of a column; `None` when it has fewer than [`MIN_GRAPH_ROWS`] vectors.
 ///
 /// Works in a pool of its own of `params.threads` threads. `cancel` is looked at between insertions.
@@ -59,7 +88,7 @@ pub fn build_index(
     distance: Distance,
     params: &VectorsParams,
     cancel: &AtomicBool,
-) -> Result<Option<Vec<u8>>> {
+) -> Result<Option<BuiltIndex>> {
     let VectorColumn { dimension, data, present } = *column;
     if dimension == 0 || data.len() % dimension != 0 {
         let length = data.len();
@@ -100,6 +129,8 @@ pub fn build_index(
         let mut graph = build_graph(&points, nodes, &options, cancel)?;
         let links = connect(&points, &mut graph);
         tracing::debug!(nodes, dimension, links, codes = encoded.is_some(), "vector graph built");
-        format::write(distance, dimension, &graph, partial.as_deref(), encoded.as_ref()).map(Some)
+        let header = format::Header::of(distance, dimension, &graph, partial.is_some(), encoded.as_ref())?;
+        Ok(Some((header, graph, encoded)))
     })
+    .map(|built| built.map(|(header, graph, encoded)| BuiltIndex { header, graph, rows: partial, encoded }))
 }

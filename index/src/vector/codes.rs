@@ -18,6 +18,7 @@ use rayon::prelude::*;
 
 use crate::schema::Distance;
 use crate::vector::distance::{self, CodeKernel};
+use crate::vector::kernels::{self, Codes};
 
 /// Largest code; -128 is never used, so that codes negate and their sums fit 32 bits.
 const LARGEST_CODE: f32 = 127.0;
@@ -61,7 +62,11 @@ impl CodeScale {
     /// Code of a component, rounded; out of range: the nearest end.
     #[inline]
     fn code(self, component: f32) -> i8 {
-        ((component - self.offset) / self.scale).round().clamp(-LARGEST_CODE, LARGEST_CODE) as i8
+        // Adding 1.5 x 2^23 leaves a float no bits behind the point, so that its low bits are the rounded number: unlike
+        // a call of `round`, this is done for many components at once.
+        const ROUNDS: f32 = 12_582_912.0;
+        let steps = ((component - self.offset) / self.scale).clamp(-LARGEST_CODE, LARGEST_CODE);
+        (steps + ROUNDS).to_bits() as i8
     }
 
     /// Code of a query vector, for use against codes of this scale; `None` when the query reaches so far out of the
@@ -165,24 +170,6 @@ impl RowMap<'_> {
     }
 }
 
-/// Codes of all nodes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Codes<'a> {
-    pub(crate) kernel: CodeKernel,
-    pub(crate) dimension: usize,
-    /// Nodes x dimension.
-    pub(crate) codes: &'a [i8],
-}
-
-impl<'a> Codes<'a> {
-    /// Code of a node; empty when there is no such node.
-    #[inline]
-    pub(crate) fn code(&self, node: u32) -> &'a [i8] {
-        let start = node as usize * self.dimension;
-        self.codes.get(start..start + self.dimension).unwrap_or_default()
-    }
-}
-
 /// Vectors of all nodes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Floats<'a> {
@@ -281,30 +268,45 @@ impl Target<'_> {
         }
     }
 
-    /// Reads a little of each node's data, so that the memory system fetches all of it at once instead of one after the
-    /// other: the loads depend on nothing, and their values are thrown away.
-    #[inline]
-    pub(crate) fn touch(&self, nodes: &[u32]) {
-        /// Distance of two reads: the processor fetches lines in pairs.
-        const STEP_BYTES: usize = 128;
-        let mut sum = 0_u32;
+    /// Standard error of the distance to a node, from the rounding of both codes, which moves each component by an
+    /// rms of `1 / sqrt(12)`; 0 between vectors.
+    pub(crate) fn error(&self, node: u32, distance: f32) -> f32 {
+        const ROUNDING: f32 = 1.0 / 12.0;
         match self {
-            Self::Code(codes, _) => {
-                for &node in nodes {
-                    for byte in codes.code(node).iter().step_by(STEP_BYTES) {
-                        sum ^= *byte as u32;
-                    }
+            Self::Float(..) => 0.0,
+            Self::Code(codes, from) => match codes.kernel {
+                CodeKernel::Dot => {
+                    let square = |code: &[i8]| -distance::code_distance(CodeKernel::Dot, code, code);
+                    ((square(from) + square(codes.code(node))) * ROUNDING).sqrt()
                 }
-            }
-            Self::Float(floats, _) => {
-                for &node in nodes {
-                    for component in floats.vector(node).iter().step_by(STEP_BYTES / size_of::<f32>()) {
-                        sum ^= component.to_bits();
-                    }
-                }
+                // Each difference is off by the error of two roundings, and counts twice in its square.
+                CodeKernel::SquaredEuclidean => (8.0 * distance.max(0.0) * ROUNDING).sqrt(),
+            },
+        }
+    }
+
+    /// Distances to many nodes, in their order; `out` is emptied first.
+    #[inline]
+    pub(crate) fn distances(&self, nodes: &[u32], out: &mut Vec<f32>) {
+        match self {
+            Self::Code(codes, from) => kernels::code_distances(*codes, from, nodes, out),
+            Self::Float(floats, from) => {
+                out.clear();
+                let distance =
+                    |node: &u32| distance::float_distance(floats.distance, from, floats.vector(*node));
+                out.extend(nodes.iter().map(distance));
             }
         }
-        std::hint::black_box(sum);
+    }
+
+    /// Has the data of a node fetched: asked for all nodes that will be compared, before the first is, their data come
+    /// together instead of one after the other.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, node: u32) {
+        match self {
+            Self::Code(codes, _) => kernels::prefetch(codes.code(node)),
+            Self::Float(floats, _) => kernels::prefetch(floats.vector(node)),
+        }
     }
 }
 

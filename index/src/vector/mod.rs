@@ -1,6 +1,6 @@
 //! Search by nearness: the vector part of segments and memtables.
 //!
-//! - A sealed segment: [`build_index`] makes the bytes of its graph and codes, [`SegmentVectors`] searches them together
+//! - A sealed segment: [`build_index`] makes its graph and codes, [`SegmentVectors`] searches them together
 //!   with the f32 vectors.
 //! - A memtable: [`LiveVectors`] takes rows and searches them at once.
 //! - Both answer a [`PreparedQuery`] with rows and scores, best first, and say how they went about it ([`Strategy`]).
@@ -14,22 +14,26 @@ mod codes;
 mod distance;
 mod exact;
 mod graph;
+mod kernels;
 mod live;
 mod plan;
 mod query;
+mod report;
 #[cfg(test)]
 mod samples;
 mod segment;
 #[cfg(test)]
 mod tests;
 
-pub use build::{MIN_GRAPH_ROWS, VectorColumn, VectorsParams, build_index};
+pub use build::{BuiltIndex, MIN_GRAPH_ROWS, VectorColumn, VectorsParams, build_index};
 pub use distance::prepare_vector;
 pub use live::{LIVE_GRAPH_MIN_ROWS, LiveVectors};
 pub use plan::{ExactReason, Strategy};
 pub use query::PreparedQuery;
+pub use report::{CalibratedBeam, GraphReport, VectorIndexReport};
 pub use segment::SegmentVectors;
 
+use crate::schema::RecallTarget;
 pub use crate::scored::Scored;
 
 /// How hard a search tries.
@@ -40,4 +44,6 @@ pub struct SearchParams {
     pub ef: Option<usize>,
     /// Compare all rows, whatever that costs.
     pub exact: bool,
+    /// What a search without `ef` aims at.
+    pub recall_target: RecallTarget,
 }

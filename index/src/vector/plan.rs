@@ -163,6 +163,11 @@ pub enum Strategy {
         /// Rows with a vector.
         rows: u64,
     },
+    /// All rows that may be returned were compared by int8 codes, and the best of them by f32.
+    Codes {
+        /// How many.
+        rows: u64,
+    },
     /// The live graph was walked and the rows that it has not reached were compared.
     Live {
         /// Width of the beam.
@@ -207,10 +212,9 @@ impl Strategy {
             Self::GraphTwoHop { ef, allowed, rows } => {
                 format!("graph over two hops, ef {ef}, {allowed} of {rows} rows pass")
             }
+            Self::Codes { rows } => format!("scan of {rows} rows by code, the best compared exactly"),
             Self::Live { ef, graph_rows, scanned_rows } => {
-                format!(
-                    "live graph of {graph_rows} rows, ef {ef}, and exact scan of {scanned_rows} newer rows"
-                )
+                format!("live graph of {graph_rows} rows, ef {ef}, and scan of {scanned_rows} newer rows")
             }
         }
     }

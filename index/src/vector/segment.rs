@@ -10,15 +10,17 @@ use bytes::Bytes;
 use roaring::RoaringBitmap;
 
 use crate::error::{Error, Result};
-use crate::schema::Distance;
-use crate::vector::codes::{Codes, Floats, RowMap, Target};
+use crate::schema::{Distance, Quantization, VectorStorage};
+use crate::vector::codes::{Floats, RowMap, Target};
 use crate::vector::distance::{self, CodeKernel};
 use crate::vector::exact;
 use crate::vector::graph::filtered::{FilteredWalk, filtered_search};
 use crate::vector::graph::format::{FlatGraph, aligned};
 use crate::vector::graph::walk::{Candidate, Scratch, beam_search, descend};
+use crate::vector::kernels::{self, Codes};
 use crate::vector::plan::{ExactReason, Plan, Situation, Strategy};
 use crate::vector::query::PreparedQuery;
+use crate::vector::report::{GraphReport, VectorIndexReport};
 use crate::vector::{Scored, SearchParams};
 
 /// Candidates of a walk whose order f32 decides, per hit wanted...
@@ -28,6 +30,9 @@ const RESCORE_AT_LEAST: usize = 30;
 /// After a filtered walk more need it: the nearest allowed nodes may lie far out, where distances differ by less than the
 /// error of a code.
 const RESCORE_FILTERED: usize = 2_048;
+/// Standard errors of a code's distance within which a candidate may still be among the nearest: the difference of two
+/// such distances has 1.4 standard errors, and three times that is passed by one in a thousand.
+const RESCORE_ERRORS: f32 = 4.2;
 /// Allowed nodes from which a filtered walk starts, spread over all.
 const FILTER_SEEDS: u64 = 24;
 
@@ -46,6 +51,7 @@ pub struct SegmentVectors {
     /// Rows with a vector; `None`: all.
     present: Option<RoaringBitmap>,
     graph: Option<FlatGraph>,
+    storage: VectorStorage,
 }
 
 impl SegmentVectors {
@@ -93,7 +99,35 @@ impl SegmentVectors {
                 Some(graph)
             }
         };
-        Ok(Self { distance, dimension, rows, vectors: aligned(vectors), present, graph })
+        let storage = VectorStorage::default();
+        Ok(Self { distance, dimension, rows, vectors: aligned(vectors), present, graph, storage })
+    }
+
+    /// The same vectors, kept as their owner wants.
+    pub fn kept(self, storage: VectorStorage) -> Self {
+        Self { storage, ..self }
+    }
+
+    /// What is there, for statistics.
+    pub fn report(&self) -> VectorIndexReport {
+        let graph = self.graph.as_ref().map(|graph| {
+            let code_bytes = graph.codes().map_or(0, |(codes, _)| codes.len());
+            GraphReport {
+                m: graph.links_per_node(),
+                ef_construct: None,
+                quantization: if code_bytes > 0 { Quantization::Int8 } else { Quantization::None },
+                code_bytes: code_bytes as u64,
+                graph_bytes: graph.len_bytes().saturating_sub(code_bytes) as u64,
+                code_recall: None,
+                calibration: Vec::new(),
+            }
+        });
+        VectorIndexReport { vectors: self.len() as u64, vector_bytes: self.vectors.len() as u64, graph }
+    }
+
+    /// Where the original vectors live.
+    pub fn storage(&self) -> VectorStorage {
+        self.storage
     }
 
     /// The vector of a row; `None` where there is none.
@@ -205,9 +239,9 @@ impl<'a> Search<'a> {
     fn walk(&self, ef: usize) -> Vec<Scored> {
         self.with_target(|target, scratch| {
             let links = self.graph.links();
-            let near = descend(&links, target, self.graph.entry(), self.graph.highest_level(), 1);
+            let near = descend(&links, target, self.graph.entry(), self.graph.highest_level(), 1, scratch);
             beam_search(&links, target, near, ef, 0, scratch);
-            self.rescore(scratch.pool.found(), RESCORE_AT_LEAST)
+            self.rescore(target, scratch.pool.found(), RESCORE_AT_LEAST)
         })
     }
 
@@ -215,7 +249,7 @@ impl<'a> Search<'a> {
     fn probe(&self, beam: usize, allow: &RoaringBitmap) -> (usize, usize) {
         self.with_target(|target, scratch| {
             let links = self.graph.links();
-            let near = descend(&links, target, self.graph.entry(), self.graph.highest_level(), 1);
+            let near = descend(&links, target, self.graph.entry(), self.graph.highest_level(), 1, scratch);
             beam_search(&links, target, near, beam, 0, scratch);
             let allowed = |candidate: &Candidate| allow.contains(self.graph.rows().row(candidate.node));
             (scratch.pool.found().filter(allowed).count(), scratch.pool.found().count())
@@ -234,7 +268,7 @@ impl<'a> Search<'a> {
             let links = self.graph.links();
             let rows = self.graph.rows();
             let selectivity = allow.len() as f64 / self.graph.nodes() as f64;
-            let near = descend(&links, target, self.graph.entry(), self.graph.highest_level(), 1);
+            let near = descend(&links, target, self.graph.entry(), self.graph.highest_level(), 1, scratch);
             let mut starts = vec![near];
             starts.extend(spread(allow, FILTER_SEEDS).filter_map(|row| rows.node(row)));
             let walk = FilteredWalk { ef, two_hops, selectivity, budget, starts: &starts };
@@ -245,14 +279,15 @@ impl<'a> Search<'a> {
             } else {
                 filtered_search(&links, target, &walk, |node| allow.contains(rows.row(node)), scratch)
             }?;
-            Some(self.rescore(found.into_iter(), RESCORE_FILTERED))
+            Some(self.rescore(target, found.into_iter(), RESCORE_FILTERED))
         })
     }
 
     /// Runs a walk with distances from the query, on codes if there are and they fit the query.
     fn with_target<T>(&self, walk: impl FnOnce(&Target<'_>, &mut Scratch) -> T) -> T {
         let floats = self.floats();
-        let mut code = Vec::new();
+        let mut scratch = SCRATCH.take();
+        let mut code = std::mem::take(&mut scratch.code);
         let target = match self.graph.codes() {
             Some((codes, scale)) => {
                 let kernel = CodeKernel::of(floats.distance);
@@ -264,18 +299,35 @@ impl<'a> Search<'a> {
             }
             None => Target::Float(floats, self.query.vector()),
         };
-        let mut scratch = SCRATCH.take();
         let result = walk(&target, &mut scratch);
+        scratch.code = code;
         SCRATCH.set(scratch);
         result
     }
 
-    /// The `k` best by f32 among the first candidates, `at_least` as many or a multiple of `k`.
-    fn rescore(&self, found: impl Iterator<Item = Candidate>, at_least: usize) -> Vec<Scored> {
+    /// The `k` best by f32 among the candidates that may belong to them. Codes misjudge a distance by a known error, so
+    /// that only those within it of the k-th need to be looked at; at most `at_least` or a multiple of `k` are.
+    fn rescore(
+        &self,
+        target: &Target<'_>,
+        found: impl Iterator<Item = Candidate>,
+        at_least: usize,
+    ) -> Vec<Scored> {
         let floats = self.floats();
         let most = self.k.saturating_mul(RESCORE_PER_HIT).max(at_least);
-        let nodes: Vec<u32> = found.take(most).map(|candidate| candidate.node).collect();
-        Target::Float(floats, self.query.vector()).touch(&nodes);
+        let mut nodes: Vec<u32> = Vec::with_capacity(self.k.saturating_mul(2).min(most));
+        let mut farthest = f32::INFINITY;
+        for candidate in found.take(most) {
+            if candidate.distance > farthest {
+                break;
+            }
+            nodes.push(candidate.node);
+            kernels::prefetch(floats.vector(candidate.node));
+            if nodes.len() == self.k {
+                farthest =
+                    candidate.distance + target.error(candidate.node, candidate.distance) * RESCORE_ERRORS;
+            }
+        }
         let score = |node: &u32| Scored {
             row: floats.rows.row(*node),
             score: distance::score(floats.distance, self.query.vector(), floats.vector(*node)),

@@ -10,7 +10,7 @@ use rand::{Rng, SeedableRng};
 use roaring::RoaringBitmap;
 
 use crate::error::Error;
-use crate::schema::Distance;
+use crate::schema::{Distance, Quantization, RecallTarget};
 use crate::vector::samples::{clustered, recall};
 use crate::vector::{
     ExactReason, PreparedQuery, Scored, SearchParams, SegmentVectors, Strategy, VectorColumn, VectorsParams,
@@ -19,7 +19,7 @@ use crate::vector::{
 
 const DIMENSION: usize = 32;
 const DISTANCES: [Distance; 3] = [Distance::Cosine, Distance::Dot, Distance::Euclidean];
-const EXACT: SearchParams = SearchParams { ef: None, exact: true };
+const EXACT: SearchParams = SearchParams { ef: None, exact: true, recall_target: RecallTarget::DEFAULT };
 
 fn params(threads: usize) -> VectorsParams {
     VectorsParams { threads, ..VectorsParams::default() }
@@ -32,8 +32,16 @@ fn index_of(
     present: Option<&RoaringBitmap>,
     threads: usize,
 ) -> Option<Vec<u8>> {
-    let column = VectorColumn { dimension, data: vectors, present };
-    build_index(&column, distance, &params(threads), &AtomicBool::new(false)).unwrap()
+    bytes_of(distance, VectorColumn { dimension, data: vectors, present }, &params(threads))
+}
+
+fn bytes_of(distance: Distance, column: VectorColumn<'_>, params: &VectorsParams) -> Option<Vec<u8>> {
+    let index = build_index(&column, distance, params, &AtomicBool::new(false)).unwrap();
+    index.map(|index| {
+        let mut bytes = Vec::new();
+        index.write_to(&mut bytes).unwrap();
+        bytes
+    })
 }
 
 fn open(
@@ -218,6 +226,21 @@ fn one_thread_makes_the_same_bytes() {
     let vectors = clustered(Distance::Cosine, 2_000, DIMENSION, 1);
     let build = || index_of(Distance::Cosine, DIMENSION, &vectors, None, 1).unwrap();
     assert!(build() == build());
+}
+
+#[test]
+fn reports_tell_what_is_there() {
+    let vectors = clustered(Distance::Cosine, 2_000, DIMENSION, 1);
+    let column = VectorColumn { dimension: DIMENSION, data: &vectors, present: None };
+    let index = bytes_of(Distance::Cosine, column, &VectorsParams { m: 9, ..params(2) });
+    let report = open(Distance::Cosine, &vectors, None, index).unwrap().report();
+    assert_eq!((report.vectors, report.vector_bytes), (2_000, 2_000 * DIMENSION as u64 * 4));
+    let graph = report.graph.unwrap();
+    assert_eq!((graph.m, graph.quantization), (9, Quantization::Int8));
+    assert_eq!(graph.code_bytes, 2_000 * DIMENSION as u64);
+    assert!(graph.graph_bytes >= 2_000 * 2 * 9 * 4);
+    let small = open(Distance::Cosine, &vectors[..999 * DIMENSION], None, None).unwrap();
+    assert_eq!(small.report().graph, None);
 }
 
 #[test]

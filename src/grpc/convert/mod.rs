@@ -9,6 +9,7 @@ pub mod point;
 pub mod schema;
 pub mod search;
 pub mod select;
+pub mod stats;
 pub mod vector;
 
 use crate::app::error::{Error, Result};

@@ -203,12 +203,7 @@ mod tests {
     use ragstone_index::schema::Distance;
 
     fn schema(dimension: u32) -> CollectionSchema {
-        let space = |name: &str| VectorSpace {
-            name: name.into(),
-            dimension,
-            distance: Distance::Cosine,
-            embedder: None,
-        };
+        let space = |name: &str| VectorSpace::new(name, dimension, Distance::Cosine);
         CollectionSchema {
             vectors: vec![space("text"), space("image")],
             payload: Vec::new(),

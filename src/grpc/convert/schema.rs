@@ -1,7 +1,9 @@
-//! Schemas and what is told of a collection.
+//! Schemas, and what is told of a collection.
 
-use ragstone_index::collection::CollectionStats;
-use ragstone_index::schema::{CollectionSchema, Distance, FieldType, PayloadField};
+use ragstone_index::schema::{
+    CollectionSchema, Distance, FieldType, IndexChange, IndexOptions, PayloadField, Quantization,
+    RecallTarget, VectorStorage,
+};
 use ragstone_proto::v1;
 
 use crate::app::collections::{CollectionView, SchemaDraft, SpaceDraft};
@@ -21,7 +23,15 @@ pub fn draft(schema: v1::CollectionSchema) -> Result<SchemaDraft> {
                 ));
             }
         };
-        Ok(SpaceDraft { name: space.name, dimension: space.dimension, distance, embedder: space.embedder })
+        let wanted = WireIndex {
+            hnsw: space.hnsw,
+            quantization: space.quantization,
+            storage: space.storage,
+            recall_target: space.recall_target,
+        };
+        let index = wanted.checked(&format!("schema.vectors[{i}]"))?;
+        let v1::VectorSpace { name, dimension, embedder, .. } = space;
+        Ok(SpaceDraft { name, dimension, distance, embedder, index })
     });
     Ok(SchemaDraft {
         vectors: vectors.collect::<Result<_>>()?,
@@ -29,6 +39,57 @@ pub fn draft(schema: v1::CollectionSchema) -> Result<SchemaDraft> {
         dynamic_payload: schema.dynamic_payload.unwrap_or(true),
         description: schema.description,
     })
+}
+
+/// How vectors are to be indexed from now on, by vector space.
+pub fn index_changes(updates: Vec<v1::VectorSpaceUpdate>) -> Result<Vec<(String, IndexChange)>> {
+    let changes = updates.into_iter().enumerate().map(|(i, update)| {
+        let v1::VectorSpaceUpdate { name, hnsw, quantization, storage, recall_target } = update;
+        let wanted = WireIndex { hnsw, quantization, storage, recall_target };
+        Ok((name, wanted.checked(&format!("update_vectors[{i}]"))?))
+    });
+    changes.collect()
+}
+
+/// What a message says of an index.
+struct WireIndex {
+    hnsw: Option<v1::HnswOptions>,
+    quantization: i32,
+    storage: i32,
+    recall_target: Option<f32>,
+}
+
+impl WireIndex {
+    fn checked(self, at: &str) -> Result<IndexChange> {
+        let v1::HnswOptions { m, ef_construct } = self.hnsw.unwrap_or_default();
+        let quantization = match v1::Quantization::try_from(self.quantization) {
+            Ok(v1::Quantization::Unspecified) => None,
+            Ok(v1::Quantization::Auto) => Some(Quantization::Auto),
+            Ok(v1::Quantization::None) => Some(Quantization::None),
+            Ok(v1::Quantization::Int8) => Some(Quantization::Int8),
+            Ok(v1::Quantization::Binary) => Some(Quantization::Binary),
+            Err(_) => {
+                let message = format!("{} is not a quantization known here", self.quantization);
+                return Err(Error::invalid(format!("{at}.quantization"), message));
+            }
+        };
+        let storage = match v1::VectorStorage::try_from(self.storage) {
+            Ok(v1::VectorStorage::Unspecified) => None,
+            Ok(v1::VectorStorage::Memory) => Some(VectorStorage::Memory),
+            Ok(v1::VectorStorage::Mapped) => Some(VectorStorage::Mapped),
+            Err(_) => {
+                let message = format!("{} is not a storage known here", self.storage);
+                return Err(Error::invalid(format!("{at}.storage"), message));
+            }
+        };
+        let target = self.recall_target;
+        let recall_target = target.map(|target| RecallTarget::new(target, &format!("{at}.recall_target")));
+        let change =
+            IndexChange { m, ef_construct, quantization, storage, recall_target: recall_target.transpose()? };
+        // With the defaults for the rest: what is given must be within bounds by itself.
+        IndexOptions::default().changed(&change).validate(at)?;
+        Ok(change)
+    }
 }
 
 /// Payload fields with known types. `at` is their path in the request.
@@ -77,6 +138,13 @@ fn wire(schema: &CollectionSchema) -> v1::CollectionSchema {
             distance: distance.into(),
             embedder,
             embedder_fingerprint,
+            hnsw: Some(v1::HnswOptions {
+                m: Some(space.index.hnsw.m),
+                ef_construct: Some(space.index.hnsw.ef_construct),
+            }),
+            quantization: quantization(space.index.quantization).into(),
+            storage: storage(space.index.storage).into(),
+            recall_target: Some(space.index.recall_target.get()),
         }
     };
     let field = |field: &PayloadField| {
@@ -98,29 +166,57 @@ fn wire(schema: &CollectionSchema) -> v1::CollectionSchema {
     }
 }
 
-/// Counts and sizes.
-pub fn stats(name: String, stats: CollectionStats) -> v1::CollectionStats {
-    let segment = |segment: ragstone_index::collection::SegmentStats| v1::SegmentStats {
-        id: segment.id,
-        rows: segment.rows,
-        deleted_rows: segment.deleted_rows,
-        bytes: segment.bytes,
-        vector_index: segment
-            .vector_index
-            .into_iter()
-            .map(|(space, kind)| (space, kind.to_owned()))
-            .collect(),
-    };
-    v1::CollectionStats {
-        name,
-        points: stats.points,
-        documents: stats.documents,
-        documents_failed: stats.documents_failed,
-        seq_no: stats.seq_no,
-        memtable_points: stats.memtable_points,
-        memtable_bytes: stats.memtable_bytes,
-        segments: stats.segments.into_iter().map(segment).collect(),
-        log_bytes: stats.log_bytes,
-        disk_bytes: stats.disk_bytes,
+fn quantization(quantization: Quantization) -> v1::Quantization {
+    match quantization {
+        Quantization::Auto => v1::Quantization::Auto,
+        Quantization::None => v1::Quantization::None,
+        Quantization::Int8 => v1::Quantization::Int8,
+        Quantization::Binary => v1::Quantization::Binary,
+    }
+}
+
+fn storage(storage: VectorStorage) -> v1::VectorStorage {
+    match storage {
+        VectorStorage::Memory => v1::VectorStorage::Memory,
+        VectorStorage::Mapped => v1::VectorStorage::Mapped,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+    use super::*;
+
+    fn update(change: impl FnOnce(&mut v1::VectorSpaceUpdate)) -> Result<Vec<(String, IndexChange)>> {
+        let mut update = v1::VectorSpaceUpdate { name: "text".into(), ..Default::default() };
+        change(&mut update);
+        index_changes(vec![v1::VectorSpaceUpdate::default(), update])
+    }
+
+    #[test]
+    fn what_a_message_leaves_out_stays_open() {
+        let changes = update(|_| {}).unwrap();
+        assert_eq!(changes[1], ("text".to_owned(), IndexChange::default()));
+        let changes = update(|update| update.storage = v1::VectorStorage::Mapped.into()).unwrap();
+        let mapped = IndexChange { storage: Some(VectorStorage::Mapped), ..IndexChange::default() };
+        assert_eq!(changes[1].1, mapped);
+    }
+
+    #[test]
+    fn index_options_out_of_bounds_are_named() {
+        let check = |change: fn(&mut v1::VectorSpaceUpdate), field: &str| {
+            let message = update(change).unwrap_err().to_string();
+            assert!(message.starts_with(&format!("update_vectors[1].{field}: ")), "{message}");
+        };
+        check(|u| u.hnsw = Some(v1::HnswOptions { m: Some(3), ef_construct: None }), "hnsw.m");
+        check(|u| u.hnsw = Some(v1::HnswOptions { m: None, ef_construct: Some(5_000) }), "hnsw.ef_construct");
+        check(|u| u.quantization = 9, "quantization");
+        check(|u| u.storage = -1, "storage");
+        check(|u| u.recall_target = Some(1.0), "recall_target");
+        let space = v1::VectorSpace { recall_target: Some(0.1), ..Default::default() };
+        let schema = v1::CollectionSchema { vectors: vec![space], ..Default::default() };
+        let message = draft(schema).unwrap_err().to_string();
+        assert!(message.starts_with("schema.vectors[0].recall_target: "), "{message}");
     }
 }

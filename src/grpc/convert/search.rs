@@ -1,12 +1,14 @@
 //! Searches and their hits.
 
+use ragstone_index::schema::RecallTarget;
 use ragstone_index::search::{Fusion, Hit, LegScore, MAX_EF, MAX_LIMIT, Select};
 use ragstone_proto::v1;
 use ragstone_proto::v1::fusion::Method;
 
 use super::{filter, payload, select, vector};
 use crate::app::error::{Error, Result};
-use crate::app::search::{Answer, Mode, Query};
+use crate::app::parents::Parent;
+use crate::app::search::{Answer, MAX_PARENTS, Mode, Query};
 use crate::app::snippet::{Snippet, snippet};
 
 /// Hits when the request doesn't say.
@@ -34,6 +36,12 @@ pub fn query(request: v1::SearchRequest) -> Result<Query> {
             format!("offset + limit is {}, over {MAX_LIMIT}", limit + offset),
         ));
     }
+    if request.with_parents && limit + offset > MAX_PARENTS {
+        return Err(Error::invalid(
+            "limit",
+            format!("with_parents gives at most {MAX_PARENTS} hits, offset included"),
+        ));
+    }
     if request.score_threshold.is_some_and(|score| !score.is_finite()) {
         return Err(Error::invalid("score_threshold", "is not a finite number"));
     }
@@ -41,7 +49,8 @@ pub fn query(request: v1::SearchRequest) -> Result<Query> {
         .vector
         .map(|v| vector::components(&v).map_err(|e| Error::invalid("vector", e)))
         .transpose()?;
-    let v1::SearchParams { hnsw_ef, exact, candidates } = request.params.unwrap_or_default();
+    let v1::SearchParams { hnsw_ef, exact, candidates, recall_target } = request.params.unwrap_or_default();
+    let recall_target = recall_target.map(|target| RecallTarget::new(target, "params.recall_target"));
     let text = request.with_text.unwrap_or(true);
     Ok(Query {
         collection: request.collection,
@@ -56,6 +65,7 @@ pub fn query(request: v1::SearchRequest) -> Result<Query> {
         max_per_document: request.max_per_document.filter(|n| *n > 0).map(|n| n as usize),
         fusion: fusion(request.fusion)?,
         ef: bounded(hnsw_ef, MAX_EF, "params.hnsw_ef")?,
+        recall_target: recall_target.transpose()?,
         exact: exact.unwrap_or(false),
         candidates: bounded(candidates, MAX_LIMIT, "params.candidates")?,
         select: Select {
@@ -66,6 +76,7 @@ pub fn query(request: v1::SearchRequest) -> Result<Query> {
         },
         min_seq_no: request.min_seq_no,
         explain: request.explain,
+        parents: request.with_parents,
     })
 }
 
@@ -104,15 +115,16 @@ pub fn reply(answer: Answer) -> v1::SearchResponse {
     let phases = phases.map(|(phase, elapsed_us)| v1::PhaseTime { phase: phase.into(), elapsed_us });
     let plan = answer.explain.then(|| v1::Plan { steps: answer.plan, phases: phases.collect() });
     let highlights = answer.highlights;
+    let mut parents = answer.parents.into_iter();
     v1::SearchResponse {
-        hits: answer.hits.into_iter().map(|found| hit(found, highlights)).collect(),
+        hits: answer.hits.into_iter().map(|found| hit(found, highlights, parents.next().flatten())).collect(),
         seq_no: answer.seq_no,
         elapsed_us: answer.elapsed.as_micros() as u64,
         plan,
     }
 }
 
-fn hit(hit: Hit, highlights: bool) -> v1::Hit {
+fn hit(hit: Hit, highlights: bool, parent: Option<Parent>) -> v1::Hit {
     let highlight = highlights.then(|| {
         let Snippet { text, spans } = snippet(&hit.point.text, &hit.highlights);
         v1::Highlight { spans: wire_spans(&hit.highlights), snippet: text, snippet_spans: wire_spans(&spans) }
@@ -133,6 +145,11 @@ fn hit(hit: Hit, highlights: bool) -> v1::Hit {
             .collect(),
         highlight,
         legs: hit.legs.into_iter().map(leg).collect(),
+        parent: parent.map(|parent| v1::Parent {
+            text: parent.text,
+            span_start: parent.span.start,
+            span_end: parent.span.end,
+        }),
     }
 }
 
@@ -194,6 +211,10 @@ mod tests {
         check(v1::SearchRequest { score_threshold: Some(f32::NAN), ..request() }, "score_threshold");
         check(v1::SearchRequest { vector: Some(v1::Vector::default()), ..request() }, "vector");
         check(params(v1::SearchParams { hnsw_ef: Some(0), ..Default::default() }), "params.hnsw_ef");
+        for target in [0.4, 1.0, f32::NAN] {
+            let wanted = v1::SearchParams { recall_target: Some(target), ..Default::default() };
+            check(params(wanted), "params.recall_target");
+        }
         check(
             params(v1::SearchParams { candidates: Some(10_001), ..Default::default() }),
             "params.candidates",

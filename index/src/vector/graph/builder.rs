@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::vector::codes::{Points, Target};
 use crate::vector::graph::prune::keep_diverse;
 use crate::vector::graph::walk::{Candidate, Links, MAX_NODES, NO_NODE, Scratch, beam_search, descend};
+use crate::vector::kernels;
 
 /// Highest level of a graph. With 16 links a level has a sixteenth of the nodes of the one below.
 pub(crate) const MAX_LEVEL: usize = 15;
@@ -68,6 +69,11 @@ impl Links for Graph {
         let list = list.get(start..start + width).unwrap_or_default();
         list.iter().copied().take_while(|neighbour| *neighbour != NO_NODE).for_each(visit);
     }
+
+    fn prefetch(&self, node: u32) {
+        let (start, width) = slot(&self.upper_starts, self.m, node, 0);
+        kernels::prefetch(self.level0.get(start..start + width).unwrap_or_default());
+    }
 }
 
 /// Start and width of a neighbour list; width 0 when the node isn't on the level.
@@ -114,6 +120,9 @@ pub(crate) fn build_graph(
             };
             for &node in turn {
                 builder.insert(node, &mut worker);
+                // A build runs for seconds beside searches of less than a millisecond: who waits for the core gets it now,
+                // not at the end of a time slice. With nobody waiting this costs next to nothing.
+                std::thread::yield_now();
             }
         }
     };
@@ -201,7 +210,7 @@ impl<'a> Builder<'a> {
     fn insert(&self, node: u32, worker: &mut Worker) {
         let target = self.points.target(node);
         let (level, highest) = (self.level(node), self.level(self.entry));
-        let mut at = descend(self, &target, self.entry, highest, level + 1);
+        let mut at = descend(self, &target, self.entry, highest, level + 1, &mut worker.scratch);
         for level in (0..=level.min(highest)).rev() {
             beam_search(self, &target, at, self.ef_construction, level, &mut worker.scratch);
             worker.found.clear();
@@ -312,6 +321,10 @@ impl Links for Builder<'_> {
                 neighbour => visit(neighbour),
             }
         }
+    }
+
+    fn prefetch(&self, node: u32) {
+        kernels::prefetch(self.slots(node, 0));
     }
 }
 

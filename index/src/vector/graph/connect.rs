@@ -25,7 +25,7 @@ pub(crate) fn connect(points: &Points<'_>, graph: &mut Graph) -> usize {
             continue;
         }
         let target = points.target(node);
-        let near = descend(graph, &target, graph.entry, highest, 1);
+        let near = descend(graph, &target, graph.entry, highest, 1, &mut scratch);
         let near = if tree.reached(near) { near } else { graph.entry };
         beam_search(graph, &target, near, SEARCH_BEAM, 0, &mut scratch);
         let found: Vec<u32> = scratch.pool.found().map(|found| found.node).collect();

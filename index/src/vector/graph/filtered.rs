@@ -68,7 +68,7 @@ pub(crate) fn filtered_search(
         if !walk.two_hops {
             state.judge(allowed(node));
         }
-        let Scratch { visited, fresh, .. } = scratch;
+        let Scratch { visited, fresh, distances, .. } = scratch;
         fresh.clear();
         bridges.clear();
         links.for_each(node, 0, |neighbour| {
@@ -95,9 +95,13 @@ pub(crate) fn filtered_search(
             fresh.extend_from_slice(&bridges);
         }
         spent += fresh.len();
-        target.touch(fresh);
-        for &neighbour in fresh.iter() {
-            state.offer(target.distance(neighbour), neighbour, &allowed);
+        fresh.iter().for_each(|node| target.prefetch(*node));
+        if let Some(next) = state.peek() {
+            links.prefetch(next);
+        }
+        target.distances(fresh, distances);
+        for (&neighbour, &distance) in fresh.iter().zip(distances.iter()) {
+            state.offer(distance, neighbour, &allowed);
         }
     }
     let sorted = state.results.into_sorted_vec();
@@ -143,6 +147,11 @@ impl State {
     fn next(&mut self) -> Option<u32> {
         let Reverse((distance, node)) = self.frontier.pop()?;
         (!self.full() || distance.0 <= self.worst()).then_some(node)
+    }
+
+    /// The node that [`State::next`] would give if nothing nearer came.
+    fn peek(&self) -> Option<u32> {
+        self.frontier.peek().map(|Reverse((_, node))| *node)
     }
 
     /// Takes note of a node, unless it is farther than enough allowed ones.

@@ -14,6 +14,7 @@
 //! were written is the file layer's to check. Opening checks all that a search relies on: after it, no neighbour number and
 //! no list leads out of range. It must not know files: a path is only carried into errors.
 
+use std::io;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -23,6 +24,7 @@ use crate::schema::Distance;
 use crate::vector::codes::{CodeScale, Encoded, RowMap};
 use crate::vector::graph::builder::{Graph, MAX_LEVEL, MAX_LINKS, MIN_LINKS, slot};
 use crate::vector::graph::walk::{Links, MAX_NODES, NO_NODE};
+use crate::vector::kernels;
 
 const MAGIC: &[u8; 8] = b"RAGSGRPH";
 const VERSION: u32 = 1;
@@ -38,7 +40,7 @@ const _: () = assert!(cfg!(target_endian = "little"), "graphs are read in place,
 
 /// The numbers of a header.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Header {
+pub(crate) struct Header {
     distance: Distance,
     flags: u32,
     dimension: u32,
@@ -50,6 +52,31 @@ struct Header {
 }
 
 impl Header {
+    /// The header of a graph.
+    pub(crate) fn of(
+        distance: Distance,
+        dimension: usize,
+        graph: &Graph,
+        has_rows: bool,
+        encoded: Option<&Encoded>,
+    ) -> Result<Self> {
+        let rows = if has_rows { HAS_ROWS } else { 0 };
+        let header = Self {
+            distance,
+            flags: rows | encoded.map_or(0, |_| HAS_CODES),
+            dimension: dimension as u32,
+            nodes: graph.nodes() as u32,
+            m: graph.m as u32,
+            entry: graph.entry,
+            upper_lists: graph.upper_starts.last().copied().unwrap_or_default(),
+            scale: encoded.map_or(CodeScale { scale: 1.0, offset: 0.0 }, |encoded| encoded.scale),
+        };
+        match Layout::of(&header) {
+            Some(_) => Ok(header),
+            None => Err(Error::Internal("a graph larger than memory".into())),
+        }
+    }
+
     fn to_bytes(self) -> [u8; HEADER_BYTES] {
         let numbers = [
             VERSION,
@@ -162,38 +189,32 @@ impl Layout {
     }
 }
 
-/// The bytes of a graph. `rows` tells the row of each node, `None` when they are the same.
+/// Writes a graph under the header made for it, section by section. `rows` tells the row of each node, `None` when they
+/// are the same.
 pub(crate) fn write(
-    distance: Distance,
-    dimension: usize,
+    header: &Header,
     graph: &Graph,
     rows: Option<&[u32]>,
     encoded: Option<&Encoded>,
-) -> Result<Vec<u8>> {
-    let header = Header {
-        distance,
-        flags: rows.map_or(0, |_| HAS_ROWS) | encoded.map_or(0, |_| HAS_CODES),
-        dimension: dimension as u32,
-        nodes: graph.nodes() as u32,
-        m: graph.m as u32,
-        entry: graph.entry,
-        upper_lists: graph.upper_starts.last().copied().unwrap_or_default(),
-        scale: encoded.map_or(CodeScale { scale: 1.0, offset: 0.0 }, |encoded| encoded.scale),
-    };
-    let layout = Layout::of(&header).ok_or_else(|| Error::Internal("a graph larger than memory".into()))?;
-    let mut bytes = Vec::with_capacity(layout.end);
-    bytes.extend_from_slice(&header.to_bytes());
+    out: &mut dyn io::Write,
+) -> io::Result<()> {
+    let layout = Layout::of(header).ok_or_else(|| io::Error::from(io::ErrorKind::FileTooLarge))?;
+    let mut at = HEADER_BYTES;
+    out.write_all(&header.to_bytes())?;
     let mut section = |(start, end): (usize, usize), content: &[u8]| {
-        bytes.resize(start, 0);
-        bytes.extend_from_slice(content);
-        debug_assert_eq!(bytes.len(), end, "sections are as long as their counts say");
+        const ZEROS: [u8; SECTION_ALIGN] = [0; SECTION_ALIGN];
+        let gap = ZEROS.get(..start.saturating_sub(at));
+        out.write_all(gap.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?)?;
+        out.write_all(content)?;
+        at = start + content.len();
+        debug_assert_eq!(at, end, "sections are as long as their counts say");
+        Ok::<(), io::Error>(())
     };
-    section(layout.rows, bytemuck::cast_slice(rows.unwrap_or_default()));
-    section(layout.level0, bytemuck::cast_slice(&graph.level0));
-    section(layout.starts, bytemuck::cast_slice(&graph.upper_starts));
-    section(layout.upper, bytemuck::cast_slice(&graph.upper));
-    section(layout.codes, bytemuck::cast_slice(encoded.map_or(&[][..], |encoded| &encoded.codes)));
-    Ok(bytes)
+    section(layout.rows, bytemuck::cast_slice(rows.unwrap_or_default()))?;
+    section(layout.level0, bytemuck::cast_slice(&graph.level0))?;
+    section(layout.starts, bytemuck::cast_slice(&graph.upper_starts))?;
+    section(layout.upper, bytemuck::cast_slice(&graph.upper))?;
+    section(layout.codes, bytemuck::cast_slice(encoded.map_or(&[][..], |encoded| &encoded.codes)))
 }
 
 /// An opened graph, read in place.
@@ -365,6 +386,16 @@ impl FlatGraph {
         }
     }
 
+    /// Links of a node on upper levels; twice as many on level 0.
+    pub(crate) fn links_per_node(&self) -> u32 {
+        self.header.m
+    }
+
+    /// Size of everything, codes included.
+    pub(crate) fn len_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Number of nodes.
     pub(crate) fn nodes(&self) -> usize {
         self.header.nodes as usize
@@ -391,6 +422,12 @@ impl Links for FlatLinks<'_> {
         let lists = if level == 0 { self.level0 } else { self.upper };
         let list = lists.get(start..start + width).unwrap_or_default();
         list.iter().copied().take_while(|neighbour| *neighbour != NO_NODE).for_each(visit);
+    }
+
+    #[inline]
+    fn prefetch(&self, node: u32) {
+        let (start, width) = slot(self.starts, self.m, node, 0);
+        kernels::prefetch(self.level0.get(start..start + width).unwrap_or_default());
     }
 }
 

@@ -19,6 +19,9 @@ pub(crate) trait Links {
 
     /// Calls `visit` with each neighbour of a node on a level; nothing for a node that is not on it.
     fn for_each(&self, node: u32, level: usize, visit: impl FnMut(u32));
+
+    /// Has the neighbours of a node on level 0 fetched.
+    fn prefetch(&self, node: u32);
 }
 
 /// A node and its distance to what is searched; smaller is nearer.
@@ -113,6 +116,13 @@ impl Pool {
         None
     }
 
+    /// The node that [`Pool::next`] would give if nothing nearer came.
+    #[inline]
+    fn peek(&self) -> Option<u32> {
+        let waiting = self.entries.get(self.cursor..)?.iter().find(|entry| entry.node & EXPANDED == 0);
+        waiting.map(|entry| entry.node)
+    }
+
     /// What was found, nearest first.
     pub(crate) fn found(&self) -> impl Iterator<Item = Candidate> + '_ {
         self.entries.iter().map(|entry| Candidate { node: entry.node & !EXPANDED, ..*entry })
@@ -125,6 +135,9 @@ pub(crate) struct Scratch {
     pub(crate) visited: Visited,
     pub(crate) pool: Pool,
     pub(crate) fresh: Vec<u32>,
+    pub(crate) distances: Vec<f32>,
+    /// The query's code.
+    pub(crate) code: Vec<i8>,
 }
 
 /// Finds the `ef` nearest nodes of a level, starting at `entry`; they lie in `scratch.pool` afterwards.
@@ -136,7 +149,7 @@ pub(crate) fn beam_search(
     level: usize,
     scratch: &mut Scratch,
 ) {
-    let Scratch { visited, pool, fresh } = scratch;
+    let Scratch { visited, pool, fresh, distances, .. } = scratch;
     visited.reset(links.nodes());
     pool.reset(ef);
     if !visited.insert(entry) {
@@ -148,30 +161,46 @@ pub(crate) fn beam_search(
         links.for_each(node, level, |neighbour| {
             if visited.insert(neighbour) {
                 fresh.push(neighbour);
+                target.prefetch(neighbour);
             }
         });
-        target.touch(fresh);
-        for &neighbour in fresh.iter() {
-            let distance = target.distance(neighbour);
+        if let Some(next) = pool.peek() {
+            links.prefetch(next);
+        }
+        target.distances(fresh, distances);
+        for (&node, &distance) in fresh.iter().zip(distances.iter()) {
             if distance < pool.bound() {
-                pool.insert(Candidate { distance, node: neighbour });
+                pool.insert(Candidate { distance, node });
             }
         }
     }
 }
 
 /// Walks downhill from `entry` on each level from `from` down to `to`, both included; where it ends.
-pub(crate) fn descend(links: &impl Links, target: &Target<'_>, entry: u32, from: usize, to: usize) -> u32 {
+pub(crate) fn descend(
+    links: &impl Links,
+    target: &Target<'_>,
+    entry: u32,
+    from: usize,
+    to: usize,
+    scratch: &mut Scratch,
+) -> u32 {
+    let Scratch { fresh, distances, .. } = scratch;
     let mut best = Candidate { distance: target.distance(entry), node: entry };
     for level in (to..=from).rev() {
         loop {
             let here = best.node;
+            fresh.clear();
             links.for_each(here, level, |neighbour| {
-                let distance = target.distance(neighbour);
-                if distance < best.distance {
-                    best = Candidate { distance, node: neighbour };
-                }
+                fresh.push(neighbour);
+                target.prefetch(neighbour);
             });
+            target.distances(fresh, distances);
+            for (&node, &distance) in fresh.iter().zip(distances.iter()) {
+                if distance < best.distance {
+                    best = Candidate { distance, node };
+                }
+            }
             if best.node == here {
                 break;
             }

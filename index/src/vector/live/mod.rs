@@ -1,9 +1,10 @@
 //! The vectors of a memtable: appended to by one, searched by many, without copies.
 //!
 //! Rows are searchable as soon as they are appended: a search walks the live graph for the rows it has reached and scans
-//! the rest. The graph is fed by a thread of the collection; nothing waits for it. It must not know the log, points or
+//! the rest, by int8 codes where they are many, with the order of the best settled by f32. The graph is fed by a thread of the collection; nothing waits for it. It must not know the log, points or
 //! deletion: which rows a search may return comes as a number of visible rows and a bitmap.
 
+mod codes;
 mod graph;
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -17,6 +18,7 @@ use crate::schema::Distance;
 use crate::search::MAX_EF;
 use crate::vector::distance;
 use crate::vector::exact::TopK;
+use crate::vector::live::codes::{Block, CodeScan, LiveCodes};
 use crate::vector::live::graph::LiveGraph;
 use crate::vector::plan::{ExactReason, Strategy};
 use crate::vector::query::PreparedQuery;
@@ -30,8 +32,13 @@ const CHUNK_ROWS: usize = 1_024;
 const DEFAULT_EF: usize = 128;
 /// Widest beam by which a filter is compensated; a wider one costs more than a scan.
 const MAX_FILTERED_EF: usize = 1_000;
-/// Components (rows x dimension) from which a scan is spread over the cores.
+/// Components (rows x dimension) from which an exact scan is spread over the cores.
 const PARALLEL_COMPONENTS: usize = 8 << 20;
+/// Rows from which a scan goes by codes; fewer are compared exactly.
+const CODE_ROWS: u64 = 1_024;
+/// Rows whose order f32 decides, per hit wanted and beside them: codes are off by some thousandths of the distance.
+const RESCORE_PER_HIT: usize = 4;
+const RESCORE_AT_LEAST: usize = 40;
 
 /// Set once, when the row is appended; `None` inside: the row has no vector.
 type RowSlot = OnceLock<Option<Arc<[f32]>>>;
@@ -41,6 +48,7 @@ pub struct LiveVectors {
     distance: Distance,
     dimension: usize,
     chunks: RwLock<Vec<Arc<[RowSlot]>>>,
+    codes: LiveCodes,
     /// Rows appended, with or without a vector. Written under `appending`, after the slots.
     rows: AtomicU32,
     /// Of these, rows with a vector.
@@ -70,6 +78,7 @@ impl LiveVectors {
             distance,
             dimension,
             chunks: RwLock::default(),
+            codes: LiveCodes::default(),
             rows: AtomicU32::new(0),
             present: AtomicUsize::new(0),
             appending: Mutex::default(),
@@ -87,9 +96,14 @@ impl LiveVectors {
         let _appending = self.appending.lock();
         let first = self.len();
         self.reserve(first + rows.len());
+        let sound: Vec<Option<&[f32]>> = (first..)
+            .zip(rows)
+            .map(|(row, vector)| vector.filter(|vector| self.is_sound(row, vector)))
+            .collect();
+        self.codes.append(first as u32, &sound, self.dimension);
         let chunks = self.chunks.read();
-        for (row, vector) in (first..).zip(rows) {
-            let vector = vector.filter(|vector| self.is_sound(row, vector)).map(Arc::from);
+        for (row, vector) in (first..).zip(sound) {
+            let vector = vector.map(Arc::from);
             self.present.fetch_add(usize::from(vector.is_some()), Ordering::Relaxed);
             if let Some(slot) = slot(&chunks, row as u32)
                 && slot.set(vector).is_err()
@@ -176,27 +190,40 @@ impl LiveVectors {
         if !fits || k == 0 || rows == 0 {
             return (Vec::new(), Strategy::Exact { rows: 0, reason: ExactReason::FewRows });
         }
-        let snapshot = Snapshot { vectors: self.chunks.read().clone(), query, k, allow };
-        let exact = |reason| (snapshot.scan(0, visible).into_sorted(), Strategy::Exact { rows, reason });
+        let snapshot =
+            Snapshot { vectors: self.chunks.read().clone(), codes: self.codes.blocks(), query, k, allow };
         if params.exact {
-            return exact(ExactReason::Requested);
+            let reason = ExactReason::Requested;
+            return (snapshot.scan(0, visible).into_sorted(), Strategy::Exact { rows, reason });
         }
+        let all = |reason| {
+            if rows < CODE_ROWS {
+                (snapshot.scan(0, visible).into_sorted(), Strategy::Exact { rows, reason })
+            } else {
+                (snapshot.scan_codes(0, visible).into_sorted(), Strategy::Codes { rows })
+            }
+        };
         let fed = self.fed.load(Ordering::Acquire);
-        let Some(graph) = self.graph.get().filter(|_| fed > 0) else { return exact(ExactReason::NoGraph) };
+        let Some(graph) = self.graph.get().filter(|_| fed > 0) else { return all(ExactReason::NoGraph) };
         // Rows of the graph that a search may return, among all that it may meet.
         let reached = allowed(fed.min(visible));
         if reached <= LIVE_GRAPH_MIN_ROWS as u64 {
-            return exact(ExactReason::FewRows);
+            return all(ExactReason::FewRows);
         }
         let wanted = params.ef.unwrap_or(DEFAULT_EF.max(2 * k.min(MAX_EF))).clamp(1, MAX_EF).max(k);
         let filtered = reached < u64::from(fed);
         let ef = if filtered { widened(wanted, reached, fed) } else { wanted };
         if (filtered && ef > MAX_FILTERED_EF) || ef as u64 * 20 > rows {
-            return exact(ExactReason::FewRows);
+            return all(ExactReason::FewRows);
         }
-        let Some(found) = graph.search(query.shared(), ef) else { return exact(ExactReason::NoGraph) };
+        let Some(found) = graph.search(query.shared(), ef) else { return all(ExactReason::NoGraph) };
         let passes = |row: &u32| *row < fed.min(visible) && allow.is_none_or(|allow| allow.contains(*row));
-        let mut top = snapshot.scan(fed.min(visible), visible);
+        let scanned_rows = rows - reached;
+        let mut top = if scanned_rows < CODE_ROWS {
+            snapshot.scan(fed.min(visible), visible)
+        } else {
+            snapshot.scan_codes(fed.min(visible), visible)
+        };
         let mut hits = 0;
         for row in found.into_iter().filter(passes).take(k) {
             hits += 1;
@@ -204,9 +231,8 @@ impl LiveVectors {
         }
         // Rows without a vector count as reached; a scan settles whether there is more.
         if (hits as u64) < (k as u64).min(reached) {
-            return exact(ExactReason::WalkGivenUp);
+            return all(ExactReason::WalkGivenUp);
         }
-        let scanned_rows = rows - reached;
         (top.into_sorted(), Strategy::Live { ef, graph_rows: u64::from(fed), scanned_rows })
     }
 
@@ -214,7 +240,7 @@ impl LiveVectors {
     pub fn memory_bytes(&self) -> usize {
         let slots = self.chunks.read().len() * CHUNK_ROWS * size_of::<RowSlot>();
         let vectors = self.present.load(Ordering::Relaxed)
-            * (self.dimension * size_of::<f32>() + 2 * size_of::<usize>());
+            * (self.dimension * (size_of::<f32>() + size_of::<i8>()) + 3 * size_of::<usize>());
         slots + vectors + self.fed.load(Ordering::Relaxed) as usize * graph::NODE_BYTES
     }
 }
@@ -235,6 +261,7 @@ fn vector_of(chunks: &[Arc<[RowSlot]>], row: u32) -> Option<&Arc<[f32]>> {
 /// What one search looks at.
 struct Snapshot<'a> {
     vectors: Vec<Arc<[RowSlot]>>,
+    codes: Vec<Arc<Block>>,
     query: &'a PreparedQuery,
     k: usize,
     allow: Option<&'a RoaringBitmap>,
@@ -254,6 +281,16 @@ impl Snapshot<'_> {
             .into_par_iter()
             .map(|start| self.scan_piece(start, to.min(start.saturating_add(CHUNK_ROWS as u32))))
             .reduce(|| TopK::new(self.k), TopK::merge)
+    }
+
+    /// The best of the allowed rows in `from..to` by code, then by vector.
+    fn scan_codes(&self, from: u32, to: u32) -> TopK {
+        let keep = self.k.saturating_mul(RESCORE_PER_HIT).saturating_add(RESCORE_AT_LEAST);
+        let mut scan = CodeScan::new(self.query.distance(), self.query.vector(), keep);
+        self.codes.iter().for_each(|block| scan.scan(block, (from, to), self.allow));
+        let mut top = TopK::new(self.k);
+        scan.into_rows().for_each(|row| self.offer(row, &mut top));
+        top
     }
 
     fn scan_piece(&self, from: u32, to: u32) -> TopK {
@@ -279,10 +316,11 @@ mod tests {
     use std::sync::atomic::AtomicBool;
 
     use super::*;
+    use crate::schema::RecallTarget;
     use crate::vector::samples::{clustered, recall};
 
     const DIMENSION: usize = 24;
-    const EXACT: SearchParams = SearchParams { ef: None, exact: true };
+    const EXACT: SearchParams = SearchParams { ef: None, exact: true, recall_target: RecallTarget::DEFAULT };
 
     fn rows_of(vectors: &[f32]) -> Vec<Option<&[f32]>> {
         vectors.chunks(DIMENSION).map(Some).collect()

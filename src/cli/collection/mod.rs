@@ -1,23 +1,26 @@
-//! `ragstone collection`: create, list, show, delete.
+//! `ragstone collection`: create, list, show, update, delete.
+
+mod index_flags;
 
 use clap::Subcommand;
 use ragstone_proto::v1::{
     CollectionInfo, CollectionSchema, CreateCollectionRequest, DeleteCollectionRequest, Distance, FieldType,
-    GetCollectionRequest, ListCollectionsRequest, PayloadField, VectorSpace,
+    GetCollectionRequest, ListCollectionsRequest, PayloadField, UpdateCollectionRequest, VectorSpace,
 };
 use serde_json::Value as Json;
 
-use super::connection::{Connection, Target};
-use super::failure::{Failure, Outcome};
-use super::output::{print_json, print_line, table};
-use super::wire_json;
+use self::index_flags::IndexFlags;
+use crate::cli::connection::{Connection, Target};
+use crate::cli::failure::{Failure, Outcome};
+use crate::cli::output::{print_json, print_line, table};
+use crate::cli::wire_json;
 
 /// Embedder of a space that is made without naming one.
 const BUILT_IN_EMBEDDER: &str = "minilm";
 
-/// Create, list, show and delete collections
+/// Create, list, show, change and delete collections
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(in crate::cli) struct Args {
     #[command(subcommand)]
     action: Action,
 }
@@ -43,6 +46,7 @@ enum Action {
         #[command(flatten)]
         target: Target,
     },
+    Update(UpdateArgs),
     /// Delete a collection and everything in it
     Delete {
         /// Name of the collection
@@ -82,6 +86,8 @@ struct CreateArgs {
     /// Refuse writes with payload fields that the schema doesn't have
     #[arg(long)]
     strict_payload: bool,
+    #[command(flatten)]
+    index: IndexFlags,
     /// What the collection is for
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
@@ -95,7 +101,33 @@ struct CreateArgs {
     target: Target,
 }
 
-pub(super) async fn run(args: Args) -> Outcome {
+/// Change how the vectors of a collection are indexed, its payload fields or its description
+///
+/// A recall target holds from the next search on. Links, beam and quantization hold for segments that are made from then
+/// on (`compact` makes them anew where there is something to merge), storage for segments opened from then on.
+#[derive(Debug, clap::Args)]
+struct UpdateArgs {
+    /// Name of the collection
+    name: String,
+    /// Vector space whose index changes, may be given several times [default: all]
+    #[arg(long, value_name = "NAME")]
+    space: Vec<String>,
+    #[command(flatten)]
+    index: IndexFlags,
+    /// A payload field that joins, may be given several times: NAME:TYPE
+    #[arg(long, value_name = "SPEC", value_parser = parse_field)]
+    field: Vec<PayloadField>,
+    /// What the collection is for
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+pub(in crate::cli) async fn run(args: Args) -> Outcome {
     match args.action {
         Action::Create(args) => create(args).await,
         Action::List { json, target } => {
@@ -110,6 +142,7 @@ pub(super) async fn run(args: Args) -> Outcome {
             connection.close().await?;
             show(&reply?.into_inner().collection.unwrap_or_default(), json)
         }
+        Action::Update(args) => update(args).await,
         Action::Delete { name, if_exists, target } => {
             let connection = Connection::open(&target).await?;
             let request = DeleteCollectionRequest { name: name.clone(), if_exists };
@@ -147,15 +180,55 @@ async fn create(args: CreateArgs) -> Outcome {
     Ok(())
 }
 
+async fn update(args: UpdateArgs) -> Outcome {
+    if !args.index.any() && args.field.is_empty() && args.description.is_none() {
+        return Err(Failure::usage("nothing to change: give at least one option"));
+    }
+    if !args.space.is_empty() && !args.index.any() {
+        return Err(Failure::usage("--space says whose index changes: give an index option, too"));
+    }
+    let connection = Connection::open(&args.target).await?;
+    let reply = send_update(&args, &connection).await;
+    connection.close().await?;
+    let info = reply?;
+    if args.json {
+        print_json(&wire_json::collection(&info))?;
+    } else {
+        eprintln!("updated {}", args.name);
+    }
+    Ok(())
+}
+
+async fn send_update(args: &UpdateArgs, connection: &Connection) -> Outcome<CollectionInfo> {
+    let spaces = if args.space.is_empty() && args.index.any() {
+        let request = GetCollectionRequest { name: args.name.clone() };
+        let info = connection.collections().get_collection(request).await?.into_inner().collection;
+        let spaces = info.and_then(|info| info.schema).unwrap_or_default().vectors;
+        spaces.into_iter().map(|space| space.name).collect()
+    } else {
+        args.space.clone()
+    };
+    let request = UpdateCollectionRequest {
+        name: args.name.clone(),
+        add_payload: args.field.clone(),
+        description: args.description.clone(),
+        dynamic_payload: None,
+        update_vectors: spaces.iter().map(|space| args.index.update(space)).collect(),
+    };
+    let reply = connection.collections().update_collection(request).await?;
+    Ok(reply.into_inner().collection.unwrap_or_default())
+}
+
 /// The schema that the options describe; `None` leaves it to the server.
 fn schema(args: &CreateArgs) -> Option<CollectionSchema> {
-    let vectors = match args.dimension {
+    let mut vectors = match args.dimension {
         Some(dimension) => {
             let distance = args.distance.unwrap_or(Distance::Cosine).into();
             vec![VectorSpace { name: "vector".to_owned(), dimension, distance, ..VectorSpace::default() }]
         }
         None if args.vector.is_empty() && !args.keyword_only => {
-            if args.field.is_empty() && !args.strict_payload && args.description.is_none() {
+            let default = args.field.is_empty() && !args.strict_payload && !args.index.any();
+            if default && args.description.is_none() {
                 return None;
             }
             let embedder = BUILT_IN_EMBEDDER.to_owned();
@@ -163,6 +236,7 @@ fn schema(args: &CreateArgs) -> Option<CollectionSchema> {
         }
         None => args.vector.clone(),
     };
+    vectors.iter_mut().for_each(|space| args.index.apply(space));
     Some(CollectionSchema {
         vectors,
         payload: args.field.clone(),
@@ -274,6 +348,9 @@ fn show(info: &CollectionInfo, json: bool) -> Outcome {
             "\n{}",
             table(&["vector space", "dimension", "distance", "embedder", "fingerprint"], &spaces, false)
         ))?;
+        let columns = ["name", "m", "ef_construct", "quantization", "storage", "recall_target"];
+        let header = ["vector space", "m", "ef_construct", "quantization", "storage", "recall target"];
+        print_line(&format!("\n{}", table(&header, &rows("vectors", &columns), false)))?;
     }
     let fields = rows("payload", &["name", "type"]);
     if !fields.is_empty() {
@@ -287,6 +364,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
     use super::*;
     use clap::Parser as _;
+    use ragstone_proto::v1::{HnswOptions, Quantization, VectorStorage};
 
     #[derive(Debug, clap::Parser)]
     struct Wrapper {
@@ -334,6 +412,28 @@ mod tests {
             ("text", "minilm")
         );
         assert_eq!(schema.dynamic_payload, None);
+    }
+
+    #[test]
+    fn index_options_reach_every_space() {
+        let options = ["--vector", "a:3", "--vector", "b:4", "--hnsw-m", "32", "--storage", "mapped"];
+        let schema = parsed(&options).unwrap().unwrap();
+        for space in &schema.vectors {
+            assert_eq!(space.hnsw, Some(HnswOptions { m: Some(32), ef_construct: None }));
+            assert_eq!(
+                (space.storage(), space.quantization()),
+                (VectorStorage::Mapped, Quantization::Unspecified)
+            );
+        }
+        // Of the default space, too.
+        let schema = parsed(&["--recall-target", "0.95"]).unwrap().unwrap();
+        assert_eq!(
+            (schema.vectors[0].embedder.as_str(), schema.vectors[0].recall_target),
+            ("minilm", Some(0.95))
+        );
+        for bad in [["--hnsw-m", "3"], ["--hnsw-ef-construct", "5000"], ["--quantization", "int4"]] {
+            assert!(parsed(&bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -2,7 +2,14 @@
 //!
 //! A schema is pure data; it is written into the log and the manifest, so its serde form is a disk format.
 
+mod index_options;
+
 use serde::{Deserialize, Serialize};
+
+pub use self::index_options::{
+    EF_CONSTRUCT_RANGE, HnswOptions, IndexChange, IndexOptions, M_RANGE, Quantization, RECALL_TARGET_RANGE,
+    RecallTarget, VectorStorage,
+};
 
 use crate::error::{Error, Result};
 
@@ -47,6 +54,25 @@ pub struct VectorSpace {
     pub distance: Distance,
     /// Absent when clients bring the vectors.
     pub embedder: Option<EmbedderRef>,
+    /// How vectors are indexed, kept and searched; the one part that may change.
+    #[serde(default)]
+    pub index: IndexOptions,
+}
+
+impl VectorSpace {
+    /// A space that clients bring the vectors of, indexed by default.
+    pub fn new(name: impl Into<String>, dimension: u32, distance: Distance) -> Self {
+        Self { name: name.into(), dimension, distance, embedder: None, index: IndexOptions::default() }
+    }
+
+    /// Whether vectors of one mean the same in the other: everything but how they are indexed is equal.
+    pub fn same_vectors(&self, other: &Self) -> bool {
+        let Self { name, dimension, distance, embedder, index: _ } = self;
+        *name == other.name
+            && *dimension == other.dimension
+            && *distance == other.distance
+            && *embedder == other.embedder
+    }
 }
 
 /// Type of a payload field. A field may hold one value or an array of them.
@@ -136,6 +162,7 @@ impl CollectionSchema {
                     format!("{} is not between 1 and {MAX_DIMENSION}", space.dimension),
                 ));
             }
+            space.index.validate(&at)?;
             if self.vectors.iter().take(i).any(|other| other.name == space.name) {
                 return Err(Error::invalid(format!("{at}.name"), format!("\"{}\" comes twice", space.name)));
             }

@@ -1,0 +1,101 @@
+//! The innermost loops: distances of one query code to many codes, and fetching what will be read next.
+//!
+//! One call serves all neighbours of an expanded node, so that the choice of instructions is made once for all of them and
+//! the query stays in registers. Where this machine has no kernel of our own, the library's kernels (see
+//! [`distance`](crate::vector::distance)) do it pair by pair; both give the same integers.
+//!
+//! This folder holds the only `unsafe` of the vector code: calls of functions compiled for instructions that were found
+//! on this machine, loads from arrays of known length, and prefetches, which touch nothing. It must not know graphs.
+
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use crate::vector::distance::{CodeKernel, code_distance};
+
+/// Bytes that the memory system fetches at once.
+const CACHE_LINE: usize = 64;
+
+/// Codes of all nodes, and how they are compared.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Codes<'a> {
+    pub(crate) kernel: CodeKernel,
+    pub(crate) dimension: usize,
+    /// Nodes x dimension.
+    pub(crate) codes: &'a [i8],
+}
+
+impl<'a> Codes<'a> {
+    /// Code of a node; empty when there is no such node.
+    #[inline]
+    pub(crate) fn code(&self, node: u32) -> &'a [i8] {
+        let start = node as usize * self.dimension;
+        self.codes.get(start..start + self.dimension).unwrap_or_default()
+    }
+}
+
+/// Distances of a code to those of `nodes`, in their order, in units of the code; smaller is nearer. A node that isn't
+/// there is farthest. `out` is emptied first.
+#[inline]
+pub(crate) fn code_distances(codes: Codes<'_>, from: &[i8], nodes: &[u32], out: &mut Vec<f32>) {
+    out.clear();
+    #[cfg(target_arch = "x86_64")]
+    if x86::code_distances(codes, from, nodes, out) {
+        return;
+    }
+    out.extend(nodes.iter().map(|node| code_distance(codes.kernel, from, codes.code(*node))));
+}
+
+/// Asks the memory system for all lines of a slice. Changes nothing but the time of a later read.
+#[inline(always)]
+pub(crate) fn prefetch<T>(slice: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    x86::prefetch(slice.as_ptr().cast(), size_of_val(slice));
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        // No stable prefetch here: a read whose value nobody waits for starts the same fetch.
+        let step = (CACHE_LINE / size_of::<T>().max(1)).max(1);
+        for element in slice.iter().step_by(step) {
+            std::hint::black_box(element);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+    use rand::rngs::StdRng;
+    use rand::{Rng, SeedableRng};
+
+    use super::*;
+
+    #[test]
+    fn many_distances_are_those_of_pairs_at_every_length() {
+        let mut rng = StdRng::seed_from_u64(3);
+        for dimension in [1, 2, 31, 32, 33, 63, 64, 65, 96, 127, 128, 129, 384, 1_000] {
+            for extreme in [false, true] {
+                let mut component = || {
+                    if extreme { [-127, 127][rng.random_range(0..2)] } else { rng.random_range(-127..=127) }
+                };
+                let codes: Vec<i8> = (0..dimension * 9).map(|_| component()).collect();
+                let from: Vec<i8> = (0..dimension).map(|_| component()).collect();
+                let nodes = [8, 0, 3, 9, 4, u32::MAX, 1];
+                for kernel in [CodeKernel::Dot, CodeKernel::SquaredEuclidean] {
+                    let codes = Codes { kernel, dimension, codes: &codes };
+                    let mut found = vec![1.0];
+                    code_distances(codes, &from, &nodes, &mut found);
+                    let expected: Vec<f32> =
+                        nodes.iter().map(|node| code_distance(kernel, &from, codes.code(*node))).collect();
+                    assert_eq!(found, expected, "{kernel:?} of {dimension}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn prefetching_takes_any_slice() {
+        prefetch::<u8>(&[]);
+        prefetch(&[1_u32; 100]);
+        prefetch(&[0_i8; 65]);
+    }
+}
