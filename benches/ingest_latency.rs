@@ -9,24 +9,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, StringArray};
 use ragstone_index::collection::Collection;
-use ragstone_index::schema::{CollectionSchema, Distance, IndexOptions, VectorSpace};
 use ragstone_index::search::{Fusion, SearchRequest, Select, VectorLeg};
 use ragstone_index::store::{Store, StoreOptions};
-use ragstone_index::write::{Change, WriteRequest};
 use ragstone_proto::v1 as api;
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
 
 #[path = "support/mod.rs"]
 mod support;
+#[path = "support/vectors.rs"]
+mod vectors;
 
 use support::{Server, percentile};
+use vectors::{DIMENSION, Vectors, upsert};
 
-const DIMENSION: usize = 384;
-/// Dimensions of the space that the vectors lie near.
-const LATENT: usize = 20;
 const BATCH: usize = 256;
 /// Different vectors that the writer sends; their ids are always new.
 const WRITER_VECTORS: usize = 100 * BATCH;
@@ -66,31 +61,6 @@ struct Data {
     queries: Vec<Vec<f32>>,
 }
 
-/// Makes unit vectors: a random point of a space of few dimensions, and a little noise in all.
-struct Vectors {
-    rng: StdRng,
-    axes: Vec<f32>,
-}
-
-impl Vectors {
-    fn new() -> Self {
-        let mut rng = StdRng::seed_from_u64(5);
-        let axes = (0..LATENT * DIMENSION).map(|_| rng.random_range(-1.0f32..1.0)).collect();
-        Self { rng, axes }
-    }
-
-    fn next(&mut self) -> Vec<f32> {
-        let mut vector: Vec<f32> = (0..DIMENSION).map(|_| self.rng.random_range(-0.3f32..0.3)).collect();
-        for axis in self.axes.chunks(DIMENSION) {
-            let weight = self.rng.random_range(-1.0f32..1.0);
-            vector.iter_mut().zip(axis).for_each(|(x, a)| *x += weight * a);
-        }
-        let norm = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
-        vector.iter_mut().for_each(|x| *x /= norm);
-        vector
-    }
-}
-
 /// What the writer did.
 #[derive(Default)]
 struct Written {
@@ -121,20 +91,7 @@ fn report(place: &str, load: &str, mut times: Vec<Duration>, took: Duration, wri
 fn in_process(data: &Arc<Data>, time: Duration) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let store = Store::open(folder.path(), StoreOptions::default())?;
-    let space = VectorSpace {
-        name: "v".into(),
-        dimension: DIMENSION as u32,
-        distance: Distance::Cosine,
-        embedder: None,
-        index: IndexOptions::default(),
-    };
-    let schema = CollectionSchema {
-        vectors: vec![space],
-        payload: vec![],
-        dynamic_payload: true,
-        description: String::new(),
-    };
-    let collection = store.create_collection("bench", schema)?;
+    let collection = store.create_collection("bench", vectors::schema())?;
     for (number, batch) in data.base.chunks(4_096 * DIMENSION).enumerate() {
         collection.write(upsert(&format!("base-{number}"), batch)?)?;
     }
@@ -172,20 +129,6 @@ fn in_process(data: &Arc<Data>, time: Duration) -> Result<()> {
 
 fn sizes(collection: &Collection) -> Result<Vec<u64>> {
     Ok(collection.stats().segments.iter().map(|segment| segment.rows).collect())
-}
-
-fn upsert(name: &str, vectors: &[f32]) -> Result<WriteRequest> {
-    let count = vectors.len() / DIMENSION;
-    let ids = StringArray::from_iter_values((0..count).map(|row| format!("{name}-{row}")));
-    let arrow::datatypes::DataType::FixedSizeList(item, length) =
-        ragstone_index::batch::vector_type(DIMENSION as u32)
-    else {
-        anyhow::bail!("a vector column is a list");
-    };
-    let vectors = FixedSizeListArray::new(item, length, Arc::new(Float32Array::from(vectors.to_vec())), None);
-    let columns: [(&str, ArrayRef); 2] = [("id", Arc::new(ids)), ("vector:v", Arc::new(vectors))];
-    let changes = vec![Change::UpsertPoints(RecordBatch::try_from_iter(columns)?)];
-    Ok(WriteRequest { changes, skip_bad_rows: false })
 }
 
 fn search_for(

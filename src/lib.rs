@@ -9,5 +9,6 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod grpc;
+mod network;
 pub mod server;
 pub mod telemetry;

@@ -9,7 +9,6 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
@@ -17,17 +16,7 @@ use crate::app::App;
 use crate::app::error::Error as AppError;
 use crate::config::Config;
 use crate::grpc;
-use crate::grpc::router::Router;
-
-/// Idle connections are asked whether they live after this time, and closed when they don't answer for as long again.
-const KEEPALIVE: Duration = Duration::from_secs(60);
-/// Calls of one connection at the same time.
-const MAX_STREAMS: u32 = 1_024;
-/// Bytes in flight of one call and of one connection: large enough that uploads aren't bound by the round trip.
-const STREAM_WINDOW: u32 = 4 << 20;
-const CONNECTION_WINDOW: u32 = 16 << 20;
-/// Headers of a call.
-const MAX_HEADER_BYTES: u32 = 32 << 10;
+use crate::network::Network;
 
 /// Why a server doesn't start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -78,9 +67,11 @@ impl Server {
         let (router, health) =
             grpc::router(&app, &config.server).map_err(|error| ServerError::Internal(error.to_string()))?;
         let stop = CancellationToken::new();
+        let network = Network::start(&router, &stop).map_err(listen)?;
+        drop(router);
         let serving = Serving { app, health, stop: stop.clone(), grace: config.server.shutdown_grace };
         tracing::info!(%addr, data_dir = %config.data_dir.display(), "serving");
-        let task = tokio::spawn(serving.run(router, listener));
+        let task = tokio::spawn(serving.run(network, listener));
         Ok(RunningServer { addr, _stop_on_drop: stop.clone().drop_guard(), stop, task: Some(task) })
     }
 }
@@ -114,33 +105,18 @@ struct Serving {
 }
 
 impl Serving {
-    async fn run(self, router: Router, listener: TcpListener) -> Result<(), ServerError> {
+    async fn run(self, mut network: Network, listener: TcpListener) -> Result<(), ServerError> {
         self.app.warm_up();
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(KEEPALIVE));
-        let drain = self.stop.clone();
-        let serve = tonic::transport::Server::builder()
-            .http2_keepalive_interval(Some(KEEPALIVE))
-            .http2_keepalive_timeout(Some(KEEPALIVE))
-            .http2_max_header_list_size(MAX_HEADER_BYTES)
-            .max_concurrent_streams(MAX_STREAMS)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .serve_with_incoming_shutdown(router, incoming, drain.cancelled_owned());
-        let mut serve = std::pin::pin!(serve);
-        let ended = tokio::select! {
-            ended = &mut serve => Some(ended),
-            () = self.stop.cancelled() => None,
-        };
-        let ended = match ended {
-            Some(ended) => ended,
-            None => {
-                tracing::info!("shutting down");
-                self.health.set_service_status("", ServingStatus::NotServing).await;
-                self.app.begin_stop();
-                // Calls that take longer than the grace are dropped with their connections.
-                tokio::time::timeout(self.grace, &mut serve).await.unwrap_or(Ok(()))
-            }
-        };
+        tokio::select! {
+            () = network.accept(listener) => {}
+            () = self.stop.cancelled() => {}
+        }
+        tracing::info!("shutting down");
+        self.health.set_service_status("", ServingStatus::NotServing).await;
+        self.app.begin_stop();
+        // Calls that take longer than the grace are dropped with their connections.
+        let ended = tokio::time::timeout(self.grace, network.ended()).await.unwrap_or(Ok(()));
+        drop(network);
         self.app.close().await?;
         tracing::info!("stopped");
         Ok(ended?)

@@ -14,14 +14,23 @@ use tonic::transport::Channel;
 /// A running server.
 pub struct Server {
     child: Child,
+    address: String,
     /// How to reach it.
     pub channel: Channel,
 }
 
+/// Ticks of the kernel's clock a second, as `/proc/PID/stat` counts them on Linux.
+const TICKS: u32 = 100;
+
 impl Server {
     /// Starts one over a data directory, with further arguments of `ragstone serve`.
     pub async fn start(data: &Path, arguments: &[String]) -> Result<Self> {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_ragstone"))
+        Self::start_binary(Path::new(env!("CARGO_BIN_EXE_ragstone")), data, arguments).await
+    }
+
+    /// The same with another build of the server.
+    pub async fn start_binary(binary: &Path, data: &Path, arguments: &[String]) -> Result<Self> {
+        let mut child = Command::new(binary)
             .args(["serve", "--listen", "127.0.0.1:0", "--log-level", "warn", "--data-dir"])
             .arg(data)
             .args(arguments)
@@ -36,12 +45,23 @@ impl Server {
             }
         };
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| eprintln!("server: {line}")));
-        let channel = Channel::from_shared(format!("http://{address}"))?
-            .tcp_nodelay(true)
-            .timeout(Duration::from_secs(3_600))
-            .connect()
-            .await?;
-        Ok(Self { child, channel })
+        let channel = connect(&address).await?;
+        Ok(Self { child, address, channel })
+    }
+
+    /// One more connection.
+    pub async fn connect(&self) -> Result<Channel> {
+        connect(&self.address).await
+    }
+
+    /// Processor time that it has used.
+    pub fn cpu(&self) -> Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // The name of the program, in parentheses, may hold spaces.
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u32>().ok());
+        let (user, system) = (ticks(11).context("no times")?, ticks(12).context("no times")?);
+        Ok(Duration::from_secs(1) * (user + system) / TICKS)
     }
 
     /// A line of `/proc/PID/status` in MiB: `VmHWM` (peak) or `VmRSS` (now). Zero where there is no such file.
@@ -95,6 +115,11 @@ impl Drop for OwnMemory {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
     }
+}
+
+async fn connect(address: &str) -> Result<Channel> {
+    let endpoint = Channel::from_shared(format!("http://{address}"))?;
+    Ok(endpoint.tcp_nodelay(true).timeout(Duration::from_secs(3_600)).connect().await?)
 }
 
 fn memory_mib(process: u32, line: &str) -> u64 {

@@ -84,8 +84,8 @@ impl Maintenance {
 
 fn work(task: Task, requests: &Receiver<Weak<Collection>>) {
     step_back(match task {
-        Task::Seal => Urgency::Soon,
-        Task::Compact | Task::Feed | Task::Scrub => Urgency::Whenever,
+        Task::Seal | Task::Compact => Urgency::Soon,
+        Task::Feed | Task::Scrub => Urgency::Whenever,
     });
     while let Ok(collection) = requests.recv() {
         let Some(collection) = collection.upgrade() else { continue };

@@ -327,7 +327,7 @@ impl Run {
         let mut best: Vec<f32> = scores.values().copied().collect();
         best.sort_by(|a, b| b.total_cmp(a));
         let expected = best.get(offset..).unwrap_or_default();
-        let leg = VectorLeg { using: name.into(), vector: query, ef: None, exact };
+        let leg = VectorLeg { using: name.into(), vector: query, ef: None, recall_target: None, exact };
         let request = SearchRequest { vector: Some(leg), filter, limit, offset, ..search(None, None) };
         let hits = collection.search(&request).unwrap().hits;
         assert_eq!(hits.len(), expected.len().min(limit), "seed {seed}: {name} {:?}", request.filter);
@@ -357,7 +357,8 @@ impl Run {
         let (space, query) = a_query(&mut self.rng);
         let (filter, points) = self.some();
         let live: BTreeSet<&str> = points.iter().map(|point| point.id.as_str()).collect();
-        let leg = VectorLeg { using: SPACES[space].0.into(), vector: query, ef: None, exact: false };
+        let using = SPACES[space].0.into();
+        let leg = VectorLeg { using, vector: query, ef: None, recall_target: None, exact: false };
         let request = SearchRequest { vector: Some(leg), filter, ..search(None, Some("garnet harbor")) };
         let hits = collection.search(&request).unwrap().hits;
         assert!(hits.iter().all(|hit| live.contains(hit.point.id.as_str())), "seed {seed}");
@@ -388,11 +389,8 @@ fn options(rng: &mut StdRng) -> StoreOptions {
 }
 
 fn schema() -> CollectionSchema {
-    let space = |(name, dimension, distance): &(&str, usize, Distance)| VectorSpace {
-        name: (*name).into(),
-        dimension: *dimension as u32,
-        distance: *distance,
-        embedder: None,
+    let space = |(name, dimension, distance): &(&str, usize, Distance)| {
+        VectorSpace::new(*name, *dimension as u32, *distance)
     };
     let field = |(name, field_type): (&str, FieldType)| PayloadField { name: name.into(), field_type };
     let fields = [

@@ -2,7 +2,8 @@
 //! the pipeline and the watched folders, and glues ingestion to the engine. It knows no gRPC, so that other protocols
 //! can stand beside it.
 //!
-//! **Invariant:** the engine is never called on an async thread; every call goes through [`workers`].
+//! **Invariant:** every call of the engine that takes time goes through [`workers`]; on an async thread it is called for
+//! what is over in a moment only.
 
 pub mod admin;
 pub mod collections;
@@ -29,6 +30,7 @@ use ragstone_ingest::embed::service::{EmbedService, ServiceOptions};
 use ragstone_ingest::pipeline::Pipeline;
 use ragstone_ingest::sink::BatchSink;
 use ragstone_ingest::source::SourceManager;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -47,6 +49,8 @@ pub struct App {
     store: Arc<Store>,
     embedding: Embedding,
     workers: Workers,
+    /// Where the application was opened.
+    runtime: Handle,
     sink: Arc<EngineSink>,
     pipeline: Arc<Pipeline>,
     sources: Arc<SourceManager>,
@@ -63,7 +67,8 @@ impl App {
     /// Opens the data directory, recovers what is in it, and watches the folders that it remembers and those of the
     /// configuration.
     pub async fn open(config: &Config) -> Result<Arc<Self>> {
-        let workers = Workers::new();
+        let runtime = Handle::current();
+        let workers = Workers::new(&runtime);
         let options = RegistryOptions {
             onnxruntime: config.onnxruntime.clone(),
             cache_dir: config.data_dir.join("models"),
@@ -81,6 +86,7 @@ impl App {
             store,
             embedding: Embedding::new(service),
             workers,
+            runtime,
             sink,
             pipeline,
             sources: Arc::new(sources),
@@ -97,6 +103,11 @@ impl App {
                 Err(error)
             }
         }
+    }
+
+    /// Where everything runs that takes longer than a moment.
+    pub fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
     /// Jobs on memory alone that are too long for an async thread.
@@ -138,6 +149,6 @@ impl App {
             Ok(())
         };
         // Not behind a compaction that runs.
-        Lane::new(1).run(close).await
+        Lane::new(1, &self.runtime).run(close).await
     }
 }

@@ -25,6 +25,9 @@ const HITS_PER_PARENT: usize = 4;
 /// Most searches of one batch.
 pub const MAX_SEARCHES: usize = 256;
 
+/// Vector components that a search compares at most to count as short: about half a millisecond.
+const MAX_SHORT_WORK: usize = 4 << 20;
+
 /// Which legs a caller wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -174,7 +177,9 @@ impl App {
         collection: std::sync::Arc<Collection>,
         request: SearchRequest,
     ) -> Result<SearchResponse> {
-        self.workers.search.run(move || Ok(collection.search(&request)?)).await
+        let short = collection.search_work(&request).is_some_and(|work| work <= MAX_SHORT_WORK);
+        let search = move || Ok(collection.search(&request)?);
+        if short { self.workers.short.run(search).await } else { self.workers.search.run(search).await }
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod bench;
 mod collection;
+mod compact;
 mod connection;
 mod delete;
 mod eval;
@@ -54,6 +55,7 @@ enum Command {
     Delete(delete::Args),
     Stats(stats::Args),
     Extract(extract::Args),
+    Compact(compact::Args),
     Eval(eval::Args),
     Bench(bench::Args),
 }
@@ -100,6 +102,7 @@ async fn dispatch(command: Command) -> Outcome {
         Command::Search(args) => Box::pin(search::run(args)).await,
         Command::Get(args) => Box::pin(get::run(args)).await,
         Command::Delete(args) => Box::pin(delete::run(args)).await,
+        Command::Compact(args) => Box::pin(compact::run(args)).await,
         Command::Stats(args) => Box::pin(stats::run(args)).await,
         Command::Extract(args) => Box::pin(extract::run(args)).await,
         Command::Eval(args) => Box::pin(eval::run(args)).await,

@@ -71,7 +71,8 @@ pub fn router(
     let search = search::Search(Arc::clone(app));
     let ingest = ingest::Ingest(Arc::clone(app));
     let admin = admin::Admin(Arc::clone(app));
-    let router = Router::new(config.max_in_flight, config.request_timeout, bounds)
+    let runtime = app.runtime().clone();
+    let router = Router::new(config.max_in_flight, config.request_timeout, bounds, runtime)
         .with(
             v1::collection_service_server::CollectionServiceServer::new(collections)
                 .max_decoding_message_size(most),

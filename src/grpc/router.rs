@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
@@ -42,7 +44,8 @@ pub struct Deadline(pub Instant);
 pub enum Bounds {
     /// By the server's request timeout and the client's.
     Call,
-    /// By the client's timeout alone: streams, uploads, maintenance.
+    /// By the client's timeout alone: streams, uploads, maintenance. They may take the time of a core, and don't run on
+    /// the threads that serve connections.
     Long,
     /// Never refused: health and reflection.
     Probe,
@@ -58,12 +61,13 @@ pub struct Router {
     limit: usize,
     timeout: Duration,
     bounds: fn(&str) -> Bounds,
+    runtime: Handle,
     ids: Arc<AtomicU64>,
 }
 
 impl Router {
-    /// A router without services. `bounds` says by path how a method is bounded.
-    pub fn new(max_in_flight: usize, timeout: Duration, bounds: fn(&str) -> Bounds) -> Self {
+    /// A router without services. `bounds` says by path how a method is bounded; long ones run on `runtime`.
+    pub fn new(max_in_flight: usize, timeout: Duration, bounds: fn(&str) -> Bounds, runtime: Handle) -> Self {
         // Ids of two runs of the server should differ in a log that holds both.
         let start = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Self {
@@ -72,6 +76,7 @@ impl Router {
             limit: max_in_flight,
             timeout,
             bounds,
+            runtime,
             ids: Arc::new(AtomicU64::new((start.as_millis() as u64) << 20)),
         }
     }
@@ -115,6 +120,7 @@ impl Router {
             return std::future::ready(status::status(&busy).into_http()).boxed();
         };
         let limit = time_limit(request.headers(), (bounds == Bounds::Call).then_some(self.timeout));
+        let handler = if bounds == Bounds::Long { on(self.runtime.clone(), handler) } else { handler };
         async move {
             let started = Instant::now();
             let mut response = answer(handler, request, limit).await;
@@ -139,6 +145,31 @@ impl Router {
             let id = format!("{:012x}", self.ids.fetch_add(1, Ordering::Relaxed));
             HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("-"))
         })
+    }
+}
+
+/// The same handler on another runtime than the one that serves its connection. It ends with the call.
+fn on(runtime: Handle, handler: Handler) -> Handler {
+    Arc::new(move |request| {
+        let task = runtime.spawn(handler(request).instrument(tracing::Span::current()));
+        let mut task = AbortOnDrop(task);
+        async move {
+            match (&mut task.0).await {
+                Ok(response) => response,
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                Err(_) => status::status(&Error::ShuttingDown).into_http(),
+            }
+        }
+        .boxed()
+    })
+}
+
+/// A task that nobody waits for any more is cancelled.
+struct AbortOnDrop<T>(JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -255,7 +286,7 @@ mod tests {
     }
 
     fn router(answer: fn() -> Response<Body>, wait_ms: u64) -> Router {
-        Router::new(1, Duration::from_millis(200), |_| Bounds::Call)
+        Router::new(1, Duration::from_millis(200), |_| Bounds::Call, Handle::current())
             .with(Service1(answer, Duration::from_millis(wait_ms)))
     }
 
@@ -300,8 +331,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn ids_of_clients_are_kept_when_they_are_harmless() {
+    #[tokio::test]
+    async fn ids_of_clients_are_kept_when_they_are_harmless() {
         let router = router(ok, 0);
         let given = |value: &str| {
             let mut headers = HeaderMap::new();

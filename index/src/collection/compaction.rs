@@ -18,6 +18,7 @@ use crate::collection::seal::{carried_over, entry_of};
 use crate::collection::snapshot::PartView;
 use crate::collection::{Collection, CompactionReport};
 use crate::error::{Error, Result};
+use crate::schema::{CollectionSchema, HnswOptions, Quantization, VectorSpace};
 use crate::segment::{LiveRows, Part, Segment, segment_dir};
 use crate::store::StoreOptions;
 
@@ -34,11 +35,13 @@ struct Candidate {
     rows: u64,
     live: u64,
     bytes: u64,
+    /// Whether its vectors are indexed otherwise than the schema asks by now.
+    outdated: bool,
 }
 
 impl Collection {
     /// Merges all segments into one, or as few as [`StoreOptions::compact_max_segment_bytes`] allows, without deleted
-    /// rows, and waits for it.
+    /// rows and indexed as the schema asks, and waits for it.
     pub fn compact(&self) -> Result<CompactionReport> {
         self.flush()?;
         let _one_at_a_time = self.compacting.lock();
@@ -98,6 +101,7 @@ impl Collection {
                 rows: u64::from(segment.rows),
                 live: view.live_len(),
                 bytes: segment.bytes,
+                outdated: is_outdated(segment, &snapshot.schema),
             })
         };
         snapshot.parts.iter().filter_map(of_segment).collect()
@@ -173,6 +177,21 @@ impl Collection {
     }
 }
 
+/// Whether a graph of the segment has other links or codes than its space asks for; `auto` asks for what there is.
+fn is_outdated(segment: &Segment, schema: &CollectionSchema) -> bool {
+    let differs = |(space, definition): (usize, &VectorSpace)| {
+        let Some(graph) = segment.vectors(space).and_then(|vectors| vectors.report().graph) else {
+            return false;
+        };
+        let HnswOptions { m, ef_construct } = definition.index.hnsw;
+        let wanted = definition.index.quantization;
+        graph.m != m
+            || graph.ef_construct.is_some_and(|built_with| built_with != ef_construct)
+            || (wanted != Quantization::Auto && graph.quantization != wanted)
+    };
+    schema.vectors.iter().enumerate().any(differs)
+}
+
 /// Which of these inputs (rows, live rows) the merged segment grows from: the largest, unless too much of it is deleted.
 fn grown(inputs: &[(u64, u64)]) -> Option<usize> {
     let (place, (rows, live)) = inputs.iter().enumerate().max_by_key(|(_, (_, live))| *live)?;
@@ -192,7 +211,7 @@ fn groups(candidates: &[Candidate], max_bytes: u64) -> Vec<Vec<u64>> {
         }
     }
     let worth_it = |group: &[Candidate]| {
-        group.len() > 1 || group.iter().any(|candidate| candidate.live < candidate.rows)
+        group.len() > 1 || group.iter().any(|candidate| candidate.live < candidate.rows || candidate.outdated)
     };
     let due = groups.into_iter().filter(|(_, group)| worth_it(group));
     due.map(|(_, group)| group.iter().map(|candidate| candidate.id).collect()).collect()
@@ -244,7 +263,13 @@ mod tests {
     fn choice(sizes: &[(u64, u64)]) -> Vec<u64> {
         let candidates: Vec<_> = (0..)
             .zip(sizes)
-            .map(|(id, (rows, live))| Candidate { id, rows: *rows, live: *live, bytes: *rows })
+            .map(|(id, (rows, live))| Candidate {
+                id,
+                rows: *rows,
+                live: *live,
+                bytes: *rows,
+                outdated: false,
+            })
             .collect();
         choose(&candidates, &StoreOptions::default())
     }
@@ -263,9 +288,10 @@ mod tests {
 
     #[test]
     fn a_merge_stays_within_the_largest_size() {
-        let segment = |id, bytes, live| Candidate { id, rows: 10, live, bytes };
+        let segment = |id, bytes, live| Candidate { id, rows: 10, live, bytes, outdated: id == 5 };
         let all = [segment(1, 60, 10), segment(2, 30, 10), segment(3, 50, 9), segment(4, 200, 10)];
         assert_eq!(groups(&all, 100), [vec![1, 2], vec![3]]);
+        assert_eq!(groups(&[segment(5, 100, 10)], 100), [vec![5]], "indexed otherwise");
         assert!(groups(&[], 100).is_empty());
         let options = StoreOptions { compact_max_segment_bytes: 100, ..StoreOptions::default() };
         assert!(choose(&[segment(1, 40, 10)], &options).is_empty());
@@ -274,7 +300,7 @@ mod tests {
 
     #[test]
     fn segments_that_nearly_fill_the_largest_size_are_merged_before_there_are_many() {
-        let segment = |id, bytes| Candidate { id, rows: 10, live: 10, bytes };
+        let segment = |id, bytes| Candidate { id, rows: 10, live: 10, bytes, outdated: false };
         let options = StoreOptions { compact_max_segment_bytes: 100, ..StoreOptions::default() };
         assert_eq!(choose(&[segment(1, 40), segment(2, 40), segment(3, 40)], &options), [1, 2]);
         assert!(choose(&[segment(1, 40), segment(2, 40)], &options).is_empty(), "more may come");

@@ -9,6 +9,7 @@
 
 mod commit;
 mod compaction;
+mod estimate;
 mod old_schema;
 mod pacing;
 mod query;
@@ -32,9 +33,9 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use self::commit::Pending;
 pub use self::commit::{MAX_CHANGES, MAX_DELETE_IDS};
-use self::pacing::{SearchClock, memtable_rows};
+use self::pacing::{SearchClock, memtable_rows, small_segments};
 use self::scrub::Health;
-use self::snapshot::Snapshot;
+use self::snapshot::{PartView, Snapshot};
 use self::state::State;
 use crate::directory::Directory;
 use crate::document::DocumentRecord;
@@ -241,6 +242,7 @@ impl Collection {
     }
 
     /// Share of the room for unsealed rows that is taken: that of the memtables which may wait, the active one included.
+    /// While somebody searches, small segments take room as well.
     fn room_taken(&self, state: &State, searched_lately: bool) -> f64 {
         let most_rows = memtable_rows(&state.tables.schema, self.options.memtable_max_rows, searched_lately);
         let of_memtable = |table: &Memtable| {
@@ -248,7 +250,12 @@ impl Collection {
             rows.max(table.bytes() as f64 / self.options.memtable_max_bytes.max(1) as f64)
         };
         let frozen = state.frozen.iter().map(|frozen| of_memtable(&frozen.memtable)).sum::<f64>();
-        (frozen + of_memtable(&state.tables.active)) / (MAX_FROZEN + 1) as f64
+        let unsealed = (frozen + of_memtable(&state.tables.active)) / (MAX_FROZEN + 1) as f64;
+        if !searched_lately {
+            return unsealed;
+        }
+        let segments = state.manifest.segments.iter().map(|entry| entry.rows);
+        unsealed.max(small_segments(segments, most_rows))
     }
 
     /// Waits until a write is visible. [`Error::NotVisible`] when it isn't by the deadline.
@@ -269,6 +276,13 @@ impl Collection {
         self.changed.notify_all();
         if state.tables.active.wants_feeding() {
             self.maintenance.request(Task::Feed, self.this.clone());
+        }
+        let most = f64::from(self.options.compact_deleted_share);
+        let is_holey = |view: &PartView| {
+            view.segment().is_some() && view.deleted.len() as f64 > f64::from(view.rows) * most
+        };
+        if state.tables.parts.iter().any(is_holey) {
+            self.maintenance.request(Task::Compact, self.this.clone());
         }
     }
 

@@ -21,6 +21,12 @@ const SEARCHED_MIN_ROWS: usize = 2_048;
 const SLOW_FROM_SEARCHED: f64 = 0.6;
 /// ...and otherwise.
 const SLOW_FROM: f64 = 0.85;
+/// Small segments that may wait to be merged while somebody searches: each costs a search a walk of its own.
+const SMALL_SEGMENTS: f64 = 8.0;
+/// A segment of less than this many memtables is small.
+const SMALL_SEGMENT_MEMTABLES: usize = 4;
+/// Writers are slowed down at most to this part of the speed of sealing: merges catch up meanwhile.
+const MOST_PRESSURE: f64 = 4.0;
 /// A full room lets in rows at this share of the speed of sealing, so that it empties.
 const SPEED_WHEN_FULL: f64 = 0.8;
 /// Longest time that one write is held back here.
@@ -66,6 +72,12 @@ pub(crate) fn memtable_rows(schema: &CollectionSchema, most: usize, searched_lat
     (SEARCHED_COMPONENTS / dimensions).max(SEARCHED_MIN_ROWS).min(most)
 }
 
+/// Share of the small segments that a search puts up with, of segments of these numbers of rows.
+pub(crate) fn small_segments(rows: impl Iterator<Item = u32>, memtable_rows: usize) -> f64 {
+    let small = memtable_rows.saturating_mul(SMALL_SEGMENT_MEMTABLES);
+    rows.filter(|rows| (*rows as usize) < small).count() as f64 / SMALL_SEGMENTS
+}
+
 /// The speed of sealing, and whose turn it is to write.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
@@ -86,10 +98,11 @@ impl Pace {
         }
     }
 
-    /// How long a write of `rows` rows is held back at `now`, when this share of the room for unsealed rows is taken.
+    /// How long a write of `rows` rows is held back at `now`, when this share of the room (for unsealed rows, or for small
+    /// segments) is taken.
     pub(crate) fn delay(&mut self, rows: u64, taken: f64, searched_lately: bool, now: Instant) -> Duration {
         let from = if searched_lately { SLOW_FROM_SEARCHED } else { SLOW_FROM };
-        let pressure = ((taken - from) / (1.0 - from)).clamp(0.0, 1.0);
+        let pressure = ((taken - from) / (1.0 - from)).clamp(0.0, MOST_PRESSURE);
         if pressure == 0.0 || self.rows_per_s <= 0.0 {
             self.free_at = None;
             return Duration::ZERO;
@@ -156,6 +169,20 @@ mod tests {
         let half = pace.delay(1_000, 0.8, true, later);
         assert!((half.as_secs_f64() - 0.0625).abs() < 1e-3, "{half:?}");
         assert_eq!(pace.delay(1_000, 0.8, false, later), Duration::ZERO, "nobody searches");
+    }
+
+    #[test]
+    fn many_small_segments_slow_writers_down_further() {
+        assert_eq!(small_segments([100, 19_999, 20_000, 1_000_000].into_iter(), 5_000), 0.25);
+        let now = Instant::now();
+        let mut pace = Pace::default();
+        pace.sealed(10_000, Duration::from_secs(1));
+        for (taken, expected) in [(1.0, 0.125), (1.4, 0.25), (9.0, 0.5)] {
+            pace.delay(1_000, 0.0, true, now);
+            pace.delay(1_000, taken, true, now);
+            let delay = pace.delay(1_000, taken, true, now).as_secs_f64();
+            assert!((delay - expected).abs() < 1e-3, "{taken}: {delay}");
+        }
     }
 
     #[test]

@@ -381,6 +381,23 @@ fn statistics_tell_deleted_rows_and_indexes() {
     assert_eq!((text.as_str(), image.as_str()), ("text", "image"));
     let links = |report: &VectorIndexReport| report.graph.as_ref().unwrap().m;
     assert_eq!((links(first), links(second)), (16, 24), "as each space has it");
+
+    let change = IndexChange { m: Some(6), ..IndexChange::default() };
+    let index = vec![("text".to_owned(), change)];
+    collection.update_schema(SchemaUpdate { index, ..SchemaUpdate::default() }).unwrap();
+    let before = collection.compact().unwrap();
+    assert_eq!((before.segments_before, before.reclaimed_rows), (1, 150));
+    let stats = collection.stats();
+    let [(_, first), (_, second)] = stats.segments[0].vector_indexes.as_slice() else { panic!("{stats:?}") };
+    assert_eq!((links(first), links(second)), (6, 24));
+    let compacted = stats.segments[0].id;
+    collection.compact().unwrap();
+    assert_eq!(collection.stats().segments[0].id, compacted, "nothing is left to do");
+    let index = vec![("text".to_owned(), IndexChange { m: Some(7), ..change })];
+    collection.update_schema(SchemaUpdate { index, ..SchemaUpdate::default() }).unwrap();
+    collection.compact().unwrap();
+    let stats = collection.stats();
+    assert_eq!(links(&stats.segments[0].vector_indexes[0].1), 7, "without a row deleted");
 }
 
 #[test]

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::background::{Urgency, step_back};
+
 /// Samples that may wait. Each holds its snapshot, so more would keep old data alive for longer.
 const QUEUE: usize = 4;
 /// Share of the time that comparisons may take: a twentieth of one core.
@@ -102,6 +104,7 @@ impl Worker {
 }
 
 fn work(samples: &Receiver<Box<dyn Sample>>, stopping: Arc<AtomicBool>) {
+    step_back(Urgency::Whenever);
     // Scans spread over the threads of the pool that they run in: here that is this one alone.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
     let Ok(_pool) = pool.inspect_err(|error| tracing::error!(%error, "recall is not sampled")) else {

@@ -5,6 +5,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
+use std::ops::Range;
 
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
@@ -17,6 +18,8 @@ use crate::vector::query::PreparedQuery;
 const PARALLEL_COMPONENTS: usize = 8 << 20;
 /// Rows of one parallel piece.
 const PARALLEL_ROWS: usize = 4_096;
+/// Rows that are compared with every query before the next are read: they stay in the cache meanwhile.
+const BLOCK_ROWS: usize = 16;
 
 /// The `k` best of what was offered; equal scores by row. `k` bounds its memory.
 #[derive(Debug)]
@@ -94,48 +97,112 @@ pub(crate) fn scan(
     rows: Option<&RoaringBitmap>,
     k: usize,
 ) -> Vec<Scored> {
-    let dimension = query.vector().len();
+    scan_many(std::slice::from_ref(query), vectors, rows, k).pop().unwrap_or_default()
+}
+
+/// [`scan`] for several queries of one dimension, which share the reading of vectors: a block is compared with all of
+/// them while it is in the cache.
+pub(crate) fn scan_many(
+    queries: &[PreparedQuery],
+    vectors: &[f32],
+    rows: Option<&RoaringBitmap>,
+    k: usize,
+) -> Vec<Vec<Scored>> {
+    let dimension = queries.first().map_or(0, |query| query.vector().len());
     if k == 0 || dimension == 0 {
-        return Vec::new();
+        return vec![Vec::new(); queries.len()];
     }
-    let top = match rows {
-        None if vectors.len() < PARALLEL_COMPONENTS => scan_piece(query, 0, vectors, k),
-        None => vectors
-            .par_chunks(PARALLEL_ROWS * dimension)
-            .enumerate()
-            .map(|(piece, chunk)| scan_piece(query, (piece * PARALLEL_ROWS) as u32, chunk, k))
-            .reduce(|| TopK::new(k), TopK::merge),
-        Some(rows) if (rows.len() as usize).saturating_mul(dimension) < PARALLEL_COMPONENTS => {
-            scan_rows(query, vectors, rows.iter(), k)
-        }
-        Some(rows) => {
-            let rows: Vec<u32> = rows.iter().collect();
-            rows.par_chunks(PARALLEL_ROWS)
-                .map(|piece| scan_rows(query, vectors, piece.iter().copied(), k))
-                .reduce(|| TopK::new(k), TopK::merge)
-        }
+    let scan = Scan { queries, dimension, vectors, rows, k };
+    let count = (vectors.len() / dimension) as u32;
+    let compared = rows.map_or(u64::from(count), RoaringBitmap::len) as usize;
+    let tops = if compared.saturating_mul(dimension).saturating_mul(queries.len()) < PARALLEL_COMPONENTS {
+        scan.range(0..count)
+    } else {
+        let pieces: Vec<u32> = (0..count).step_by(PARALLEL_ROWS).collect();
+        pieces
+            .into_par_iter()
+            .map(|start| scan.range(start..count.min(start.saturating_add(PARALLEL_ROWS as u32))))
+            .reduce(|| scan.nothing(), merge_all)
     };
-    top.into_sorted()
+    tops.into_iter().map(TopK::into_sorted).collect()
 }
 
-fn scan_piece(query: &PreparedQuery, first_row: u32, vectors: &[f32], k: usize) -> TopK {
-    let mut top = TopK::new(k);
-    for (row, vector) in (first_row..).zip(vectors.chunks_exact(query.vector().len())) {
-        top.offer(row, distance::score(query.distance(), query.vector(), vector));
+fn merge_all(a: Vec<TopK>, b: Vec<TopK>) -> Vec<TopK> {
+    a.into_iter().zip(b).map(|(a, b)| a.merge(b)).collect()
+}
+
+/// A scan of several queries over one column.
+struct Scan<'a> {
+    queries: &'a [PreparedQuery],
+    dimension: usize,
+    vectors: &'a [f32],
+    rows: Option<&'a RoaringBitmap>,
+    k: usize,
+}
+
+impl Scan<'_> {
+    fn nothing(&self) -> Vec<TopK> {
+        self.queries.iter().map(|_| TopK::new(self.k)).collect()
     }
-    top
-}
 
-fn scan_rows(query: &PreparedQuery, vectors: &[f32], rows: impl Iterator<Item = u32>, k: usize) -> TopK {
-    let dimension = query.vector().len();
-    let mut top = TopK::new(k);
-    for row in rows {
-        let start = row as usize * dimension;
-        if let Some(vector) = vectors.get(start..start + dimension) {
-            top.offer(row, distance::score(query.distance(), query.vector(), vector));
+    /// The best of the rows of a range.
+    fn range(&self, range: Range<u32>) -> Vec<TopK> {
+        let mut tops = self.nothing();
+        match self.rows {
+            None => self.blocks(range, &mut tops),
+            Some(rows) => self.blocks(rows.range(range), &mut tops),
+        }
+        tops
+    }
+
+    fn blocks(&self, mut rows: impl Iterator<Item = u32>, tops: &mut [TopK]) {
+        let mut block = [0; BLOCK_ROWS];
+        loop {
+            let mut filled = 0;
+            for (place, row) in block.iter_mut().zip(&mut rows) {
+                *place = row;
+                filled += 1;
+            }
+            let block = block.get(..filled).unwrap_or_default();
+            let dense = is_dense(block);
+            for (query, top) in self.queries.iter().zip(tops.iter_mut()) {
+                if dense {
+                    self.offer_through(query, block, top);
+                } else {
+                    block.iter().for_each(|row| top.offer(*row, self.score(query, *row)));
+                }
+            }
+            if filled < BLOCK_ROWS {
+                return;
+            }
         }
     }
-    top
+
+    /// Compares the rows in between, too, and throws their scores away: a row left out costs the processor several times as
+    /// much as a row read in order, because it no longer foresees what comes next.
+    fn offer_through(&self, query: &PreparedQuery, block: &[u32], top: &mut TopK) {
+        let (Some(first), Some(last)) = (block.first(), block.last()) else { return };
+        let mut wanted = block.iter().peekable();
+        for row in *first..=*last {
+            let score = self.score(query, row);
+            if wanted.next_if(|next| **next == row).is_some() {
+                top.offer(row, score);
+            }
+        }
+    }
+
+    #[inline]
+    fn score(&self, query: &PreparedQuery, row: u32) -> f32 {
+        let start = row as usize * self.dimension;
+        let vector = self.vectors.get(start..start + self.dimension).unwrap_or_default();
+        distance::score(query.distance(), query.vector(), vector)
+    }
+}
+
+/// Whether at least every other row between the first and the last is in the block.
+fn is_dense(block: &[u32]) -> bool {
+    let span = block.last().zip(block.first()).map_or(0, |(last, first)| last - first);
+    (span as usize) < 2 * block.len()
 }
 
 #[cfg(test)]
@@ -167,7 +234,17 @@ mod tests {
             PreparedQuery::new(Distance::Euclidean, dimension, &vectors[5 * dimension..6 * dimension])
                 .unwrap();
         let all = scan(&query, &vectors, None, 10);
-        let mut plain = scan_piece(&query, 0, &vectors, 10).into_sorted();
+        let mut plain: Vec<Scored> = (0..rows)
+            .map(|row| {
+                let vector = &vectors[row * dimension..(row + 1) * dimension];
+                Scored {
+                    row: row as u32,
+                    score: distance::score(Distance::Euclidean, query.vector(), vector),
+                }
+            })
+            .collect();
+        plain.sort_by(best_first);
+        plain.truncate(10);
         assert_eq!(all, plain);
         let every = RoaringBitmap::from_iter(0..rows as u32 + 100);
         assert_eq!(scan(&query, &vectors, Some(&every), 10), plain);
@@ -175,5 +252,27 @@ mod tests {
         let mut others = every;
         others.remove(best.row);
         assert_eq!(scan(&query, &vectors, Some(&others), 9), plain);
+    }
+
+    #[test]
+    fn several_queries_find_what_each_finds_alone() {
+        let (dimension, rows) = (7, 100);
+        let vectors: Vec<f32> = (0..rows * dimension).map(|i| ((i * 7_919) % 1_000) as f32).collect();
+        let query = |row: usize| {
+            let vector = &vectors[row * dimension..(row + 1) * dimension];
+            PreparedQuery::new(Distance::Euclidean, dimension, vector).unwrap()
+        };
+        let queries: Vec<_> = [3, 99, 3, 50].into_iter().map(query).collect();
+        let odd: RoaringBitmap = (0..200).filter(|row| row % 2 == 1).collect();
+        let most: RoaringBitmap = (0..200).filter(|row| row % 10 != 3).collect();
+        for allow in [None, Some(&odd), Some(&most), Some(&RoaringBitmap::new())] {
+            let together = scan_many(&queries, &vectors, allow, 5);
+            let alone: Vec<_> = queries.iter().map(|query| scan(query, &vectors, allow, 5)).collect();
+            assert_eq!(together, alone);
+            assert!(together.iter().flatten().all(|hit| allow.is_none_or(|allow| allow.contains(hit.row))));
+        }
+        assert_eq!(scan_many(&queries, &vectors, None, 5)[1][0], Scored { row: 99, score: 0.0 });
+        assert_eq!(scan_many(&queries, &vectors, None, 0), vec![Vec::new(); 4]);
+        assert!(scan_many(&[], &vectors, None, 5).is_empty());
     }
 }

@@ -104,7 +104,7 @@ struct CreateArgs {
 /// Change how the vectors of a collection are indexed, its payload fields or its description
 ///
 /// A recall target holds from the next search on. Links, beam and quantization hold for segments that are made from then
-/// on (`compact` makes them anew where there is something to merge), storage for segments opened from then on.
+/// on (`ragstone compact` makes the others anew), storage for segments opened from then on.
 #[derive(Debug, clap::Args)]
 struct UpdateArgs {
     /// Name of the collection
