@@ -88,7 +88,12 @@ fn joined(chunks: &[&PointData]) -> Parent {
         start.get_or_insert(from);
         if !text.is_empty() && from > end {
             text.push_str(match from - end {
-                1 if chunk.text.starts_with(char::is_lowercase) => " ",
+                // One sentence behind the other, or one within a line.
+                1 if text.ends_with(['.', '!', '?', '…', ':', ';', ','])
+                    || chunk.text.starts_with(char::is_lowercase) =>
+                {
+                    " "
+                }
                 1 => "\n",
                 _ => "\n\n",
             });

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ragstone_ingest::chunk::ChunkSettings;
 use ragstone_ingest::document::{IngestOptions, Passwords, RawDocument};
 use ragstone_ingest::embed::Embedder as _;
 use ragstone_ingest::embed::minilm::{MINILM, MiniLm};
@@ -11,10 +12,12 @@ use serde_json::{Value as Json, json};
 
 use super::extract_worker;
 use super::failure::{Failure, Outcome};
+use super::ingest::chunk_settings;
 use super::ingest::files::{self, FoundFile};
 use super::output::{Style, one_line, print_json, print_line, printable};
 use crate::app::preview::{Preview, preview};
 use crate::config::{Config, Overrides};
+use crate::grpc::convert::chunk;
 
 /// Show what files would become: type, title, text and chunks, or why they can't be read
 ///
@@ -37,6 +40,9 @@ pub(super) struct Args {
     /// Passwords for encrypted files, one per line
     #[arg(long, value_name = "FILE")]
     passwords: Option<PathBuf>,
+    /// How text is cut, as in `ragstone ingest`, may be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    chunk: Vec<String>,
     /// Configuration file whose limits and chunk settings are used
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -49,7 +55,8 @@ pub(super) async fn run(args: Args) -> Outcome {
 }
 
 fn look(args: &Args, config: &Config) -> Outcome {
-    let options = IngestOptions { passwords: read_passwords(args)?, ..IngestOptions::default() };
+    let options =
+        IngestOptions { passwords: read_passwords(args)?, chunk: chunk_settings(args)?, path_fields: None };
     let options = Arc::new(options);
     let embedder = MiniLm::load(MINILM)?;
     let (found, unreadable) = files::find(&args.paths);
@@ -74,6 +81,16 @@ fn read_passwords(args: &Args) -> Outcome<Passwords> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
     Ok(Passwords::new(text.lines().map(str::to_owned).collect())?)
+}
+
+fn chunk_settings(args: &Args) -> Outcome<ChunkSettings> {
+    let words = chunk_settings::parse(&args.chunk).map_err(Failure::usage)?;
+    chunk::settings(words).map_err(|error| {
+        let named = error.violations().into_iter().next();
+        Failure::usage(
+            named.map_or_else(|| error.to_string(), |wrong| format!("{}: {}", wrong.field, wrong.message)),
+        )
+    })
 }
 
 fn read(file: &FoundFile, options: &Arc<IngestOptions>) -> Result<RawDocument, String> {

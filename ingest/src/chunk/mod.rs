@@ -9,6 +9,7 @@
 
 mod boundary;
 mod context;
+mod items;
 mod measure;
 mod outline;
 mod pack;
@@ -94,11 +95,11 @@ pub fn chunk(
 /// The spans of the larger chunks that a document's chunks belong to. They are not embedded, so that the embedder's limit
 /// does not bound them.
 fn parents(chunker: &mut Chunker<'_>, tokens: usize) -> Result<Vec<Range<usize>>> {
-    let (limit, params) = (chunker.limit, chunker.params);
+    let params = chunker.params;
     let whole = ChunkerParams { strategy: Strategy::Structure, overlap_tokens: 0, ..params.clone() };
     let coarse = Chunker {
         params: &whole,
-        limit: tokens.max(limit),
+        limit: tokens.max(MIN_ROOM),
         embeds: false,
         outline: std::mem::take(&mut chunker.outline),
         measure: std::mem::take(&mut chunker.measure),

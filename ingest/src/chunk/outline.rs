@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
+use super::items;
 use crate::document::{ExtractedDocument, Markup};
 
 /// Most characters of a heading in a heading path.
@@ -61,7 +62,7 @@ impl Outline {
             let starts = match markup {
                 Markup::Markdown => outline.markdown(text, span.start, &mut headings),
                 Markup::Plain => plain(text, span.start, outline.paths.len() - 1),
-                Markup::Code => code(text, span.start, outline.paths.len() - 1),
+                Markup::Code => outline.code(text, span.start),
             };
             outline.add_blocks(&document.text, starts, &span, region);
         }
@@ -121,6 +122,17 @@ impl Outline {
         starts
     }
 
+    /// Starts of the items of source code. What a long item holds stands below its signature, as text below a heading.
+    fn code(&mut self, text: &str, base: usize) -> Vec<Start> {
+        let (items, paths) = items::items(text);
+        let first = self.paths.len();
+        self.paths.extend(paths);
+        items
+            .into_iter()
+            .map(|item| Start { at: base + item.at, path: first + item.path, heading: false })
+            .collect()
+    }
+
     /// Blocks from one start to the next. Headings join the block that follows them, so that no chunk ends with one.
     fn add_blocks(&mut self, text: &str, starts: Vec<Start>, region_span: &Range<usize>, region: usize) {
         let mut from = None;
@@ -156,26 +168,6 @@ fn plain(text: &str, base: usize, path: usize) -> Vec<Start> {
     let first = std::iter::once(0);
     let others = text.match_indices("\n\n").map(|(at, blank)| at + blank.len());
     first.chain(others).map(|at| Start { at: base + at, path, heading: false }).collect()
-}
-
-/// Items of source code: from a line at the margin behind an empty one to the next. What closes the item before it, and
-/// what an item is announced with (comments, attributes), stays with its own.
-fn code(text: &str, base: usize, path: usize) -> Vec<Start> {
-    let mut starts = vec![Start { at: base, path, heading: false }];
-    let mut at = 0;
-    let mut after_blank = false;
-    for line in text.split_inclusive('\n') {
-        let opens = line
-            .chars()
-            .next()
-            .is_some_and(|first| !first.is_whitespace() && !matches!(first, '}' | ')' | ']'));
-        if opens && after_blank {
-            starts.push(Start { at: base + at, path, heading: false });
-        }
-        after_blank = line.trim().is_empty();
-        at += line.len();
-    }
-    starts
 }
 
 /// The headings that are open at a place.

@@ -239,8 +239,7 @@ fn sentences_are_chunks() {
     );
     let found: Vec<_> =
         chunks.iter().map(|chunk| (chunk.text.as_str(), chunk.heading_path.join("/"))).collect();
-    let expect =
-        [("# A", "A"), ("One is here.", "A"), ("Two is there.", "A"), ("## B", "A/B"), ("Three.", "A/B")];
+    let expect = [("# A\n\nOne is here.", "A"), ("Two is there.", "A"), ("## B\n\nThree.", "A/B")];
     assert_eq!(found, expect.map(|(text, path)| (text, path.to_string())));
     // A sentence that does not fit is cut, not lost.
     assert!(checked(&document(&paragraph(600, "word"), Markup::Plain), "", 256, &params).len() > 2);

@@ -302,8 +302,14 @@ fn by_magic(data: &[u8], extension: &str) -> Result<Option<Detected>> {
     }
     let boxed = data.get(4..8) == Some(b"ftyp".as_slice());
     let riff = data.get(..4) == Some(b"RIFF".as_slice());
+    // Two letters are little: its header has a reserved field of zeros, too.
+    let bitmap = data.starts_with(b"BM") && data.get(6..10) == Some([0; 4].as_slice());
     let known = KNOWN_BINARY.iter().find(|(magic, _)| data.starts_with(magic)).map(|(_, name)| *name);
-    match known.or(boxed.then_some("a video or HEIF image")).or(riff.then_some("RIFF media")) {
+    match known
+        .or(boxed.then_some("a video or HEIF image"))
+        .or(riff.then_some("RIFF media"))
+        .or(bitmap.then_some("a BMP image"))
+    {
         Some(name) => Err(unreadable(name)),
         None => Ok(None),
     }
@@ -331,6 +337,7 @@ const KNOWN_BINARY: &[(&[u8], &str)] = &[
     (b"ARROW1", "an Arrow file: import it"),
     (b"SQLite format 3\0", "an SQLite database"),
     (b"%!PS", "PostScript"),
+    (b"-----BEGIN PGP MESSAGE-----", "a PGP encrypted message"),
 ];
 
 /// Extensions whose content is never text.

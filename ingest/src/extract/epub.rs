@@ -1,6 +1,6 @@
 //! EPUB: the chapters of the spine in reading order, each read as the HTML that it is, as parts named by their files.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use quick_xml::Reader;
 use quick_xml::events::Event;
@@ -133,9 +133,11 @@ impl Package {
         }
     }
 
-    /// Files of the spine; a book without one gives all pages.
+    /// Files of the spine, each once; a book without one gives all pages.
     fn reading_order(&self) -> Vec<&String> {
-        let spine: Vec<&String> = self.spine.iter().filter_map(|id| self.pages.get(id)).collect();
+        let mut seen = HashSet::new();
+        let spine = self.spine.iter().filter_map(|id| self.pages.get(id));
+        let spine: Vec<&String> = spine.filter(|page| seen.insert(*page)).collect();
         if spine.is_empty() { self.listed.iter().collect() } else { spine }
     }
 }

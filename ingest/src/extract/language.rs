@@ -1,15 +1,24 @@
 //! The language of a text: told from its words where they suffice, else what the document declares.
 
+use std::collections::HashSet;
+
+use whatlang::Script;
+
 /// Bytes of the text that are looked at.
 const SAMPLE_BYTES: usize = 8 << 10;
-/// Shorter texts say too little.
+/// Texts of fewer letters, or of fewer different words, say too little.
 const MIN_LETTERS: usize = 60;
+const MIN_WORDS: usize = 10;
 
 /// Two letters of ISO 639-1, else three of ISO 639-3. Declarations are often those of a template, so the words win.
 pub(super) fn of(text: &str, declared: Option<&str>) -> Option<String> {
     let sample = text.get(..text.floor_char_boundary(SAMPLE_BYTES)).unwrap_or(text);
     let enough = sample.chars().filter(|c| c.is_alphabetic()).take(MIN_LETTERS).count() == MIN_LETTERS;
-    let told = whatlang::detect(sample).filter(|info| enough && info.is_reliable());
+    let told = whatlang::detect(sample).filter(|info| {
+        let words = || sample.split(|c: char| !c.is_alphabetic()).collect::<HashSet<_>>().len();
+        // Other scripts are shared by few languages, and some have no spaces.
+        enough && info.is_reliable() && (info.script() != Script::Latin || words() >= MIN_WORDS)
+    });
     match told {
         Some(info) => Some(short(info.lang().code()).to_owned()),
         None => declared.and_then(primary),
@@ -113,6 +122,8 @@ mod tests {
         assert_eq!(of("short", Some("en-US")).as_deref(), Some("en"));
         assert_eq!(of("short", Some("deu")).as_deref(), Some("de"));
         assert_eq!(of("short", Some("English")), None);
+        let counted = (0..30).map(|n| format!("Section {n} Paragraph {n}. ")).collect::<String>();
+        assert_eq!(of(&counted, None), None);
         assert_eq!(of("", None), None);
         assert_eq!(of(&"1234 ".repeat(100), None), None);
     }

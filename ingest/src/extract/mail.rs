@@ -43,6 +43,16 @@ pub(super) struct Attachment {
     pub data: Bytes,
 }
 
+impl Attachment {
+    /// Whether it holds the encrypted body of the mail.
+    fn is_sealed(&self) -> bool {
+        let sealed = ["application/pgp-encrypted", "application/pkcs7-mime", "application/x-pkcs7-mime"];
+        sealed.iter().any(|media_type| media_type.eq_ignore_ascii_case(&self.media_type))
+            || self.data.starts_with(b"-----BEGIN PGP MESSAGE-----")
+            || self.name.to_ascii_lowercase().ends_with(".p7m")
+    }
+}
+
 /// Reads a mail.
 pub(super) fn read(raw: &RawDocument, scope: &Scope) -> Result<ExtractedDocument> {
     // Mails are ASCII with other encodings inside; one that was saved as wide text has to become narrow first.
@@ -97,10 +107,13 @@ pub(super) fn compose(
     scope: &Scope,
     media_type: &str,
 ) -> Result<ExtractedDocument> {
-    if let Body::Plain(text) = &letter.body
-        && is_armoured(text)
-    {
-        return Err(Error::bad_content("the mail is encrypted"));
+    let is_sealed = match &letter.body {
+        Body::Plain(text) if !text.trim().is_empty() => is_armoured(text),
+        Body::Html(text) if !text.trim().is_empty() => false,
+        _ => letter.attachments.iter().any(Attachment::is_sealed),
+    };
+    if is_sealed {
+        return Err(Error::bad_content("the mail is encrypted or sealed"));
     }
     let mut head = String::new();
     let mut line = |name: &str, value: &str| {

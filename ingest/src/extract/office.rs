@@ -1,8 +1,10 @@
 //! Word, Excel and PowerPoint, of both generations, through undoc: Markdown, with slides and sheets as pages.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use undoc::model::{Block, Paragraph, Table};
 use undoc::render::{RenderOptions, render_section_to_string, to_markdown};
 use undoc::{Document, FormatType};
 
@@ -34,6 +36,7 @@ pub(super) fn read(
     deadline.check()?;
     // Pictures are not read here, and may be most of the file.
     document.resources.clear();
+    without_tags(&mut document);
     let options = RenderOptions {
         include_images: false,
         escape_special_chars: false,
@@ -44,7 +47,7 @@ pub(super) fn read(
     match format {
         FormatType::Docx | FormatType::Doc => {
             let markdown = to_markdown(&document, &options).map_err(|error| reason(&error))?;
-            text.push(&regroup(&markdown, |size| limits.check_text(size))?)?;
+            text.push(&regroup(&cells_on_one_line(&markdown), |size| limits.check_text(size))?)?;
         }
         _ => {
             limits.check_pages(document.sections.len())?;
@@ -55,7 +58,7 @@ pub(super) fn read(
                     section.name.clone().filter(|_| matches!(format, FormatType::Xlsx | FormatType::Xls));
                 // The first section of a call is rendered without the rule that parts it from its neighbour.
                 let page = render_section_to_string(section, 0, format, &options, &HashMap::new());
-                let page = regroup(&page, |size| limits.check_text(size))?;
+                let page = regroup(&cells_on_one_line(&page), |size| limits.check_text(size))?;
                 match name {
                     Some(name) => text.push_sheet(index + 1, &name, &page)?,
                     None => text.push_page(index + 1, &page)?,
@@ -78,6 +81,45 @@ pub(super) fn read(
         properties: properties(&document),
         ..content
     })
+}
+
+/// Drops the styles that Markdown has no marks for: they would be written as tags of HTML, which are no words.
+fn without_tags(document: &mut Document) {
+    fn plain(paragraphs: &mut [Paragraph]) {
+        for run in paragraphs.iter_mut().flat_map(|paragraph| &mut paragraph.runs) {
+            (run.style.underline, run.style.superscript, run.style.subscript) = (false, false, false);
+        }
+    }
+    let mut tables: Vec<&mut Table> = Vec::new();
+    for section in &mut document.sections {
+        section.notes.iter_mut().for_each(|notes| plain(notes));
+        for block in &mut section.content {
+            match block {
+                Block::Paragraph(paragraph) => plain(std::slice::from_mut(paragraph)),
+                Block::Note { content, .. } => plain(content),
+                Block::Table(table) => tables.push(table),
+                _ => {}
+            }
+        }
+    }
+    while let Some(table) = tables.pop() {
+        for cell in table.rows.iter_mut().flat_map(|row| &mut row.cells) {
+            plain(&mut cell.content);
+            tables.extend(&mut cell.nested_tables);
+        }
+    }
+}
+
+/// Rows of tables without the tags that part paragraphs of a cell.
+fn cells_on_one_line(markdown: &str) -> Cow<'_, str> {
+    if !markdown.contains("<br>") {
+        return Cow::Borrowed(markdown);
+    }
+    let line = |line: &str| match line.starts_with('|') {
+        true => line.replace("<br>", " "),
+        false => line.to_owned(),
+    };
+    Cow::Owned(markdown.split_inclusive('\n').map(line).collect())
 }
 
 fn properties(document: &Document) -> Properties {

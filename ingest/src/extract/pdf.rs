@@ -3,6 +3,7 @@
 //! pdf_oxide bounds what it inflates (size and ratio per stream), the depth of objects and the operators of a page;
 //! the guard adds the time. A page that fails is left out as long as others can be read.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use bytes::Bytes;
@@ -51,7 +52,7 @@ pub(super) fn read(
             first_failure.get_or_insert((index + 1, error));
             String::new()
         });
-        text.push_page(index + 1, &page)?;
+        text.push_page(index + 1, &without_ligatures(&page))?;
     }
     let (text, pages) = text.finish();
     if text.is_empty() {
@@ -74,6 +75,30 @@ pub(super) fn read(
             .collect(),
         ..Default::default()
     })
+}
+
+/// Letters in place of the ligatures that fonts have for them, as people search for them.
+fn without_ligatures(text: &str) -> Cow<'_, str> {
+    const LIGATURES: [(char, &str); 7] = [
+        ('\u{fb00}', "ff"),
+        ('\u{fb01}', "fi"),
+        ('\u{fb02}', "fl"),
+        ('\u{fb03}', "ffi"),
+        ('\u{fb04}', "ffl"),
+        ('\u{fb05}', "st"),
+        ('\u{fb06}', "st"),
+    ];
+    if !text.contains(|c| matches!(c, '\u{fb00}'..='\u{fb06}')) {
+        return Cow::Borrowed(text);
+    }
+    let mut plain = String::with_capacity(text.len());
+    for character in text.chars() {
+        match LIGATURES.iter().find(|(ligature, _)| *ligature == character) {
+            Some((_, letters)) => plain.push_str(letters),
+            None => plain.push(character),
+        }
+    }
+    Cow::Owned(plain)
 }
 
 /// Walks the page tree once. pdf_oxide counts pages by recursion, and one node that holds itself twice keeps it busy for
@@ -186,5 +211,17 @@ fn reason(error: &pdf_oxide::Error) -> Error {
     match error {
         pdf_oxide::Error::EncryptedPdf => needs_password(&Passwords::default()),
         other => Error::bad_content(format!("broken PDF: {other}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn ligatures_become_letters() {
+        assert_eq!(without_ligatures("di\u{fb00}erent \u{fb01}sh \u{fb04}"), "different fish ffl");
+        assert!(matches!(without_ligatures("plain"), Cow::Borrowed("plain")));
     }
 }

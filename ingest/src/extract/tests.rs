@@ -14,6 +14,7 @@ use crate::error::ErrorKind;
 
 mod containers;
 mod formats;
+mod hostile;
 
 fn raw(file_name: &str, data: impl Into<Bytes>) -> RawDocument {
     RawDocument { file_name: file_name.into(), data: data.into(), ..Default::default() }
@@ -163,6 +164,24 @@ fn a_word_document_is_read_whatever_its_name() {
 }
 
 #[test]
+fn styles_are_no_words() {
+    let run = |style: &str, text: &str| {
+        format!("<w:r><w:rPr>{style}</w:rPr><w:t xml:space=\"preserve\">{text}</w:t></w:r>")
+    };
+    let paragraph = |runs: &str| format!("<w:p>{runs}</w:p>");
+    let formula = [run("", "H"), run("<w:vertAlign w:val=\"subscript\"/>", "2"), run("", "O")].concat();
+    let cell = paragraph(&run("<w:u w:val=\"single\"/>", "one")) + &paragraph(&run("", "two"));
+    let body = paragraph(&formula)
+        + &format!(
+            "<w:tbl><w:tr><w:tc>{cell}</w:tc><w:tc>{}</w:tc></w:tr></w:tbl>",
+            paragraph(&run("", "x"))
+        );
+    let document = read_ok("a.docx", docx(&body));
+    assert!(document.text.starts_with("H2O\n"), "{}", document.text);
+    assert!(document.text.contains("| one two | x |"), "{}", document.text);
+}
+
+#[test]
 fn zip_bombs_are_refused_before_they_are_parsed() {
     let bomb = vec![b' '; 64 << 20];
     let bombs = archive(&[("word/document.xml", &bomb)]);
@@ -177,6 +196,10 @@ fn zip_bombs_are_refused_before_they_are_parsed() {
 
 #[test]
 fn other_containers_say_what_they_are() {
+    refused("a.bmp", b"BM\x9a\0\0\0\0\0\0\0\x36\0\0\0".to_vec(), ErrorKind::BadContent, "a BMP image");
+    let sealed = "-----BEGIN PGP MESSAGE-----\n\nhIwDY32hYGCE8MkBA\n-----END PGP MESSAGE-----\n";
+    refused("a.txt", sealed, ErrorKind::BadContent, "encrypted");
+    assert_eq!(read_ok("a.txt", "BMW makes cars.").text, "BMW makes cars.");
     refused("a.docx", b"PK\x03\x04 and then nothing".as_slice(), ErrorKind::BadContent, "broken ZIP");
     let ole = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1 and then nothing".as_slice();
     refused("a.doc", ole, ErrorKind::BadContent, "OLE container");

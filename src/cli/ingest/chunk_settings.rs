@@ -3,7 +3,7 @@
 use ragstone_proto::v1::{ChunkContext, ChunkSettings, ChunkStrategy};
 
 /// The settings that the words make; none without words.
-pub(super) fn parse(words: &[String]) -> Result<Option<ChunkSettings>, String> {
+pub(in crate::cli) fn parse(words: &[String]) -> Result<Option<ChunkSettings>, String> {
     let mut settings = ChunkSettings::default();
     for word in words {
         let (key, value) =

@@ -2,7 +2,7 @@
 //!
 //! Without `--watch` the files are read here and sent; with it the server reads them itself, and goes on watching.
 
-mod chunk_settings;
+pub(super) mod chunk_settings;
 pub(super) mod files;
 mod send;
 pub(super) mod watching;

@@ -8,13 +8,13 @@ use zip::unstable::write::FileOptionsExt as _;
 use super::formats::{epub, open_document};
 use super::*;
 
-fn gzip(data: &[u8]) -> Vec<u8> {
+pub(super) fn gzip(data: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     encoder.write_all(data).unwrap();
     encoder.finish().unwrap()
 }
 
-fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
+pub(super) fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for (name, data) in members {
         let mut header = tar::Header::new_gnu();
@@ -132,7 +132,7 @@ fn locked_archives_need_their_password() {
     assert!(with(&["wrong"]).is_err());
 }
 
-const MAIL: &str = "MIME-Version: 1.0\r\nDate: Fri, 16 Dec 2022 17:04:16 -0500\r\nMessage-ID: <a@b>\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n\
+pub(super) const MAIL: &str = "MIME-Version: 1.0\r\nDate: Fri, 16 Dec 2022 17:04:16 -0500\r\nMessage-ID: <a@b>\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n\
     From: Ada <ada@x.org>\r\nTo: Bob <bob@x.org>, c@x.org\r\nContent-Type: multipart/mixed; boundary=B\r\n\r\n--B\r\n\
     Content-Type: text/plain; charset=iso-8859-1\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\nSch=F6ne Steine=2E\r\n--B\r\n\
     Content-Type: text/csv; name=\"a b.csv\"\r\nContent-Disposition: attachment; filename=\"a b.csv\"\r\n\
@@ -187,7 +187,7 @@ fn mailboxes_and_mails_within_mails() {
 }
 
 /// A message as Outlook saves it: properties by stream name.
-fn message(properties: &[(&str, &[u8])]) -> Vec<u8> {
+pub(super) fn message(properties: &[(&str, &[u8])]) -> Vec<u8> {
     let mut file = CompoundFile::create(Cursor::new(Vec::new())).unwrap();
     let mut write = |path: &str, data: &[u8]| {
         let path = std::path::Path::new(path);
