@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ragstone_index::collection::Collection;
 use ragstone_index::write::{Change, WriteRequest};
+use ragstone_ingest::document::IngestOptions;
 use ragstone_ingest::source::{FilesPage, FolderSource, SourceStatus};
 use serde::{Deserialize, Serialize};
 
@@ -24,19 +25,21 @@ enum StoredSource {
 }
 
 impl App {
-    /// Watches a folder. Adding what is there already changes nothing, or its patterns.
+    /// Watches a folder. Adding what is there already changes nothing, or its patterns and options.
     pub async fn add_source(
         &self,
         collection: &str,
         path: PathBuf,
         ignore: Vec<String>,
+        options: IngestOptions,
     ) -> Result<SourceStatus> {
         self.collection(collection)?;
-        let source = FolderSource::new(collection, &path, ignore)?;
+        options.chunk.check("chunk")?;
+        let source = FolderSource { options, ..FolderSource::new(collection, &path, ignore)? };
         source.check_root().await?;
         let _one_at_a_time = self.source_changes.lock().await;
         match self.sources.status(&source.id) {
-            Ok(there) if there.source.ignore == source.ignore => return Ok(there),
+            Ok(there) if there.source == source => return Ok(there),
             Ok(_) => {
                 self.sources.remove(&source.id, false).await?;
             }
@@ -83,7 +86,15 @@ impl App {
             .read
             .run(move || Ok(store.collections().iter().flat_map(|c| remembered(c)).collect()));
         let stored: Vec<FolderSource> = stored.await?;
-        for source in stored {
+        let path_of = |watch: &WatchConfig| {
+            std::path::absolute(&watch.path).map_err(|error| unusable(&watch.path, &error))
+        };
+        let mut ids = Vec::new();
+        for watch in configured {
+            ids.push(FolderSource::new(&watch.collection, &path_of(watch)?, Vec::new())?.id);
+        }
+        // The configuration knows what is not stored: a folder of both starts once, as configured.
+        for source in stored.into_iter().filter(|source| !ids.contains(&source.id)) {
             if let Err(error) = self.sources.add(source.clone()) {
                 tracing::error!(source = source.id, path = %source.root.display(), %error, "can't watch a folder");
             }
@@ -91,8 +102,8 @@ impl App {
         for watch in configured {
             let draft: Option<SchemaDraft> = None;
             self.create_collection(watch.collection.clone(), draft, true).await?;
-            let path = std::path::absolute(&watch.path).map_err(|error| unusable(&watch.path, &error))?;
-            self.add_source(&watch.collection, path, watch.ignore.clone()).await?;
+            let (ignore, options) = (watch.ignore.clone(), watch.options.clone());
+            self.add_source(&watch.collection, path_of(watch)?, ignore, options).await?;
         }
         Ok(())
     }
@@ -151,6 +162,7 @@ mod tests {
             collection: "c".into(),
             root: "/data".into(),
             ignore: vec!["*.log".into()],
+            options: IngestOptions::default(),
         };
         assert_eq!(source, expect);
         let again: StoredSource =

@@ -2,7 +2,7 @@
 //!
 //! Even a command that runs without a server (`--data-dir`) starts one in its own process and talks to it over
 //! gRPC, so there is one way to do each thing. stdout carries data, stderr talk. Nothing here knows the engine or the
-//! pipeline, but for `bench`, which measures them.
+//! pipeline, but for `bench`, which measures them, and `extract`, which shows what the pipeline would do.
 
 mod bench;
 mod collection;
@@ -10,6 +10,7 @@ mod compact;
 mod connection;
 mod delete;
 mod eval;
+mod extract;
 mod extract_worker;
 mod failure;
 mod filter_language;
@@ -53,6 +54,7 @@ enum Command {
     Get(get::Args),
     Delete(delete::Args),
     Stats(stats::Args),
+    Extract(extract::Args),
     Compact(compact::Args),
     Eval(eval::Args),
     Bench(bench::Args),
@@ -102,6 +104,7 @@ async fn dispatch(command: Command) -> Outcome {
         Command::Delete(args) => Box::pin(delete::run(args)).await,
         Command::Compact(args) => Box::pin(compact::run(args)).await,
         Command::Stats(args) => Box::pin(stats::run(args)).await,
+        Command::Extract(args) => Box::pin(extract::run(args)).await,
         Command::Eval(args) => Box::pin(eval::run(args)).await,
         Command::Bench(args) => Box::pin(bench::run(args)).await,
     }

@@ -47,6 +47,7 @@ fn add_origin(object: &mut Map<String, Json>, origin: &Origin) {
         ("uri", &origin.uri),
         ("title", &origin.title),
         ("media_type", &origin.media_type),
+        ("part", &origin.part),
     ];
     for (name, text) in texts {
         if !text.is_empty() {
@@ -61,6 +62,7 @@ fn add_origin(object: &mut Map<String, Json>, origin: &Origin) {
         ("chunk_index", origin.chunk_index.map(u64::from)),
         ("span_start", origin.span_start),
         ("span_end", origin.span_end),
+        ("parent", origin.parent.map(u64::from)),
     ];
     for (name, number) in numbers {
         if let Some(number) = number {
@@ -83,6 +85,10 @@ pub(super) fn hit(hit: &Hit) -> Json {
         add_origin(&mut object, origin);
     }
     object.insert("text".to_owned(), json!(hit.text));
+    if let Some(parent) = &hit.parent {
+        object.insert("parent_text".to_owned(), json!(parent.text));
+        object.insert("parent_span".to_owned(), json!([parent.span_start, parent.span_end]));
+    }
     if let Some(fields) = &hit.payload {
         object.insert("payload".to_owned(), payload(fields));
     }

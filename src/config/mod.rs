@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ragstone_index::store::StoreOptions;
+use ragstone_ingest::document::IngestOptions;
 use ragstone_ingest::embed::config::EmbedderConfig;
 use ragstone_ingest::pipeline::PipelineConfig;
 use ragstone_ingest::source::SourceConfig;
@@ -68,6 +69,8 @@ pub struct WatchConfig {
     pub collection: String,
     /// Patterns in `.gitignore` form.
     pub ignore: Vec<String>,
+    /// How its files are read.
+    pub options: IngestOptions,
 }
 
 impl std::str::FromStr for WatchConfig {
@@ -76,9 +79,12 @@ impl std::str::FromStr for WatchConfig {
     /// `DIR=COLLECTION`; a folder's name may hold "=", a collection's can't.
     fn from_str(text: &str) -> Result<Self, ConfigError> {
         match text.rsplit_once('=') {
-            Some((path, collection)) if !path.is_empty() && !collection.is_empty() => {
-                Ok(Self { path: path.into(), collection: collection.into(), ignore: Vec::new() })
-            }
+            Some((path, collection)) if !path.is_empty() && !collection.is_empty() => Ok(Self {
+                path: path.into(),
+                collection: collection.into(),
+                ignore: Vec::new(),
+                options: IngestOptions::default(),
+            }),
             _ => Err(ConfigError(format!("{text:?} is not DIR=COLLECTION"))),
         }
     }

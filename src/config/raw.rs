@@ -9,7 +9,8 @@ use figment::providers::{Format as _, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use ragstone_index::store::StoreOptions;
-use ragstone_ingest::chunk::ChunkerParams;
+use ragstone_ingest::chunk::{ChunkSettings, ChunkerParams};
+use ragstone_ingest::document::{IngestOptions, Passwords, PathFields};
 use ragstone_ingest::embed::config::EmbedderConfig;
 use ragstone_ingest::extract::ExtractLimits;
 use ragstone_ingest::pipeline::PipelineConfig;
@@ -75,7 +76,7 @@ struct RawSearch {
 #[serde(default, deny_unknown_fields)]
 struct RawIngest {
     extract: RawExtract,
-    chunk: RawChunk,
+    chunk: ChunkSettings,
     pipeline: RawPipeline,
     folders: RawFolders,
 }
@@ -88,15 +89,6 @@ struct RawExtract {
     max_text_bytes: ByteSize,
     max_pages: usize,
     timeout: Time,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct RawChunk {
-    /// 0: the embedder's limit.
-    max_tokens: usize,
-    overlap_tokens: usize,
-    min_tokens: usize,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -132,6 +124,27 @@ struct RawWatch {
     collection: String,
     #[serde(default)]
     ignore: Vec<String>,
+    #[serde(default)]
+    passwords: Vec<String>,
+    #[serde(default)]
+    path_fields: String,
+    #[serde(default)]
+    chunk: ChunkSettings,
+}
+
+impl RawWatch {
+    fn options(&self, key: &str) -> Result<IngestOptions, ragstone_ingest::Error> {
+        let named = |error: ragstone_ingest::Error| {
+            let field = error.field().unwrap_or_default().to_owned();
+            if field.starts_with(key) { error } else { error.at(format!("{key}.{field}")) }
+        };
+        self.chunk.check(&format!("{key}.chunk")).map_err(named)?;
+        Ok(IngestOptions {
+            passwords: Passwords::new(self.passwords.clone()).map_err(named)?,
+            path_fields: PathFields::parse_optional(&self.path_fields).map_err(named)?,
+            chunk: self.chunk.clone(),
+        })
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -224,13 +237,6 @@ impl Default for RawExtract {
     }
 }
 
-impl Default for RawChunk {
-    fn default() -> Self {
-        let ChunkerParams { max_tokens, overlap_tokens, min_tokens } = ChunkerParams::default();
-        Self { max_tokens: max_tokens.unwrap_or(0), overlap_tokens, min_tokens }
-    }
-}
-
 impl Default for RawFolders {
     fn default() -> Self {
         let folders = SourceConfig::default();
@@ -262,15 +268,13 @@ impl RawExtract {
 impl RawIngest {
     fn pipeline(&self) -> PipelineConfig {
         let default = PipelineConfig::default();
-        let RawChunk { max_tokens, overlap_tokens, min_tokens } = self.chunk;
         let threads = self.pipeline.extract_threads;
+        let mut chunker = ChunkerParams::default();
+        self.chunk.apply_to_all(&mut chunker);
         PipelineConfig {
             extract: self.extract.clone().meaning(),
-            chunker: ChunkerParams {
-                max_tokens: Some(max_tokens).filter(|tokens| *tokens > 0),
-                overlap_tokens,
-                min_tokens,
-            },
+            chunker,
+            chunk: ChunkSettings { by_type: self.chunk.by_type.clone(), ..ChunkSettings::default() },
             max_in_flight_bytes: self
                 .pipeline
                 .max_in_flight_bytes
@@ -292,9 +296,9 @@ impl RawIngest {
     }
 
     /// Keys with their value and bounds.
-    fn bounds(&self) -> [(&'static str, usize, usize, usize); 12] {
+    fn bounds(&self) -> [(&'static str, usize, usize, usize); 10] {
         let ms = |time: Time| usize::try_from(time.0.as_millis()).unwrap_or(usize::MAX);
-        let (extract, chunk, folders) = (&self.extract, &self.chunk, &self.folders);
+        let (extract, folders) = (&self.extract, &self.folders);
         let in_flight = self.pipeline().max_in_flight_bytes;
         [
             ("ingest.extract.max_source_bytes", extract.max_source_bytes.0, 1, 4 << 30),
@@ -302,8 +306,6 @@ impl RawIngest {
             ("ingest.extract.max_text_bytes", extract.max_text_bytes.0, 1, 1 << 30),
             ("ingest.extract.max_pages", extract.max_pages, 1, 1_000_000),
             ("ingest.extract.timeout", ms(extract.timeout), 10, 3_600_000),
-            ("ingest.chunk.max_tokens", chunk.max_tokens, 0, 32_768),
-            ("ingest.chunk.overlap_tokens", chunk.overlap_tokens, 0, 8_192),
             ("ingest.pipeline.max_in_flight_bytes", in_flight, 1 << 20, 64 << 30),
             ("ingest.pipeline.extract_threads", self.pipeline.extract_threads, 0, 1_024),
             ("ingest.folders.scan_interval", ms(folders.scan_interval), 100, 7 * 24 * 3_600_000),
@@ -465,6 +467,13 @@ impl RawConfig {
                 |e: ragstone_ingest::Error| ConfigError(format!("{}: {e}", e.field().unwrap_or("embedders")));
             embedder.validate(&format!("embedders.{name}")).map_err(named)?;
         }
+        let named = |error: ragstone_ingest::Error| {
+            ConfigError(format!("{}: {}", error.field().unwrap_or("watch"), error.message()))
+        };
+        self.ingest.chunk.check("ingest.chunk").map_err(named)?;
+        for (i, watch) in self.watch.iter().enumerate() {
+            watch.options(&format!("watch[{i}]")).map_err(named)?;
+        }
         if self.data.dir.as_os_str().is_empty() {
             return refuse("data.dir", "is empty".into());
         }
@@ -502,7 +511,13 @@ impl RawConfig {
             onnxruntime: Some(onnxruntime.library).filter(|path| !path.as_os_str().is_empty()),
             watch: watch
                 .into_iter()
-                .map(|w| WatchConfig { path: w.path, collection: w.collection, ignore: w.ignore })
+                .map(|w| WatchConfig {
+                    // What can't be resolved was refused before.
+                    options: w.options("watch").unwrap_or_default(),
+                    path: w.path,
+                    collection: w.collection,
+                    ignore: w.ignore,
+                })
                 .collect(),
             log: LogConfig { level: log.level, format: log.format },
         }

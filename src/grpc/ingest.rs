@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ragstone_ingest::document::{IngestOptions, PathFields};
 use ragstone_ingest::source::{FileState, FileStatus, SourceState, SourceStatus};
 use ragstone_proto::v1;
 use ragstone_proto::v1::ingest_service_server::IngestService;
@@ -82,12 +83,17 @@ impl IngestService for Ingest {
         &self,
         request: Request<v1::AddSourceRequest>,
     ) -> Result<Response<v1::AddSourceResponse>, Status> {
-        let v1::AddSourceRequest { collection, path, ignore } = request.into_inner();
+        let v1::AddSourceRequest { collection, path, ignore, path_fields, chunk } = request.into_inner();
         let add = async {
             if path.is_empty() {
                 return Err(Error::invalid("path", "is empty: name a folder of the server's machine"));
             }
-            self.0.add_source(&collection, PathBuf::from(path), ignore).await
+            let options = IngestOptions {
+                path_fields: PathFields::parse_optional(&path_fields)?,
+                chunk: convert::chunk::settings(chunk)?,
+                ..IngestOptions::default()
+            };
+            self.0.add_source(&collection, PathBuf::from(path), ignore, options).await
         };
         reply(add.await.map(|status| v1::AddSourceResponse { source: Some(source(status)) }))
     }
@@ -140,6 +146,7 @@ fn source(status: SourceStatus) -> v1::Source {
         SourceState::Watching => v1::SourceState::Watching,
         SourceState::Unavailable => v1::SourceState::Unavailable,
     };
+    let options = status.source.options;
     v1::Source {
         id: status.source.id,
         collection: status.source.collection,
@@ -151,6 +158,12 @@ fn source(status: SourceStatus) -> v1::Source {
         files_pending: status.files.pending,
         files_failed: status.files.failed,
         files_skipped: status.files.skipped,
+        path_fields: options
+            .path_fields
+            .as_ref()
+            .map(|fields| fields.pattern().to_owned())
+            .unwrap_or_default(),
+        chunk: convert::chunk::to_wire(&options.chunk),
     }
 }
 

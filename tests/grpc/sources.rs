@@ -12,6 +12,7 @@ async fn add(server: &TestServer, path: &Path) -> v1::Source {
         collection: "c".into(),
         path: path.to_str().unwrap().into(),
         ignore: vec!["*.secret".into()],
+        ..Default::default()
     };
     server.ingest().add_source(request).await.unwrap().into_inner().source.unwrap()
 }
@@ -76,8 +77,12 @@ async fn a_folder_of_the_configuration_makes_its_collection() {
         let folder = config.data_dir.with_file_name("notes");
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("a.txt"), "a configured note").unwrap();
-        config.watch =
-            vec![ragstone::config::WatchConfig { path: folder, collection: "c".into(), ignore: Vec::new() }];
+        config.watch = vec![ragstone::config::WatchConfig {
+            path: folder,
+            collection: "c".into(),
+            ignore: Vec::new(),
+            options: Default::default(),
+        }];
     });
     let mut server = server.await;
     eventually("it is indexed", async || documents(&server).await == ["a.txt"]).await;
@@ -90,8 +95,12 @@ async fn folders_that_can_not_be_watched() {
     let server = TestServer::start().await;
     server.create("c").await;
     let check = async |collection: &str, path: &str, code, field: &str| {
-        let request =
-            v1::AddSourceRequest { collection: collection.into(), path: path.into(), ignore: Vec::new() };
+        let request = v1::AddSourceRequest {
+            collection: collection.into(),
+            path: path.into(),
+            ignore: Vec::new(),
+            ..Default::default()
+        };
         refused(server.ingest().add_source(request).await, code, field);
     };
     check("c", "", Code::InvalidArgument, "path").await;

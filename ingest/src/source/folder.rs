@@ -488,7 +488,7 @@ async fn next_hint(watch: &mut Option<Watch>) -> Option<Hint> {
 async fn scan(shared: Arc<Shared>, worker: &Worker, config: SourceConfig, before: Before) -> Result<Scan> {
     let started = Instant::now();
     let collection = &shared.source.collection;
-    let recipe = worker.pipeline.recipe(collection).await?;
+    let recipe = worker.pipeline.recipe(collection, &shared.source.options).await?;
     let entries = worker.sink.documents_of_source(collection, &shared.source.id).await?;
     run_blocking(move || {
         let root = shared.root();

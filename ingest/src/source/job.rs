@@ -249,6 +249,7 @@ impl Worker {
             metadata,
             modified_ns: Some(stat.modified_ns),
             source_id: self.source.id.clone(),
+            options: Arc::new(self.source.options.clone()),
             ..RawDocument::default()
         }
     }

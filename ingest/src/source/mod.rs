@@ -33,6 +33,7 @@ use self::folder::Folder;
 use self::job::{Worker, run_blocking};
 use self::status::Shared;
 pub use self::status::{FileStatus, FilesPage, Noticing, SourceState, SourceStatus};
+use crate::document::IngestOptions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::Pipeline;
 use crate::sink::BatchSink;
@@ -49,6 +50,9 @@ pub struct FolderSource {
     /// Patterns of files to leave out, in `.gitignore` form, beside the folder's own `.gitignore` files.
     #[serde(default)]
     pub ignore: Vec<String>,
+    /// How its files are read. Passwords are not stored with it.
+    #[serde(default)]
+    pub options: IngestOptions,
 }
 
 impl FolderSource {
@@ -61,7 +65,7 @@ impl FolderSource {
         rules::check_patterns(&ignore)?;
         let hash = blake3::hash(format!("{collection}\0{}", root.display()).as_bytes()).to_hex();
         let id = format!("folder-{}", hash.get(..16).unwrap_or_default());
-        Ok(Self { id, collection: collection.to_owned(), root, ignore })
+        Ok(Self { id, collection: collection.to_owned(), root, ignore, options: IngestOptions::default() })
     }
 
     /// Checks that the folder is there now. For whoever adds one; a source that exists may be away for a while.
