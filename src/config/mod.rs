@@ -35,6 +35,8 @@ pub struct Config {
     pub pipeline: PipelineConfig,
     /// How folders are watched.
     pub sources: SourceConfig,
+    /// What is kept of embedding.
+    pub embedding: EmbeddingConfig,
     /// Embedders beside the built-in one, by name.
     pub embedders: BTreeMap<String, EmbedderConfig>,
     /// The ONNX Runtime library, for embedders that need it; absent: `ORT_DYLIB_PATH`, then the system's path.
@@ -58,6 +60,13 @@ pub struct ServerConfig {
     pub request_timeout: Duration,
     /// Time that running calls have to end when the server goes down.
     pub shutdown_grace: Duration,
+}
+
+/// What is kept of embedding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EmbeddingConfig {
+    /// Bytes of vectors that are kept for texts that come again; 0: none are.
+    pub cache_bytes: u64,
 }
 
 /// A folder that is watched from the start. Its collection is created when it is missing.
