@@ -8,10 +8,9 @@ use ragstone_index::search::{Hit, Origin, PayloadSelect, PointData, Select};
 
 use super::error::Result;
 
-/// Most chunks on each side of a hit that are looked at.
-const MAX_SIBLINGS: u32 = 128;
-/// Most ids that are read at once.
-const READ_AT_ONCE: usize = 1_000;
+/// Chunks on each side of a hit that are looked at: few first, more while the parent goes on. Each time all are read
+/// again, at one moment of the collection: chunks of a document before and after its replacement never meet.
+const SIBLINGS: [u32; 3] = [16, 100, 499];
 
 /// The larger chunk that a hit is a part of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,27 +45,35 @@ pub(super) fn parents(collection: &Collection, hits: &[Hit]) -> Result<Vec<Optio
 fn parent(collection: &Collection, found: &PointData) -> Result<Option<Parent>> {
     let origin = &found.origin;
     let (Some(key), Some(index)) = (key(origin), origin.chunk_index) else { return Ok(None) };
-    let range = index.saturating_sub(MAX_SIBLINGS)..=index.saturating_add(MAX_SIBLINGS);
-    let ids: Vec<String> = range.map(|index| format!("{}#{index}", origin.document_id)).collect();
     let select = Select { payload: PayloadSelect::None, vectors: Vec::new(), text: true, highlights: false };
-    let mut siblings: HashMap<u32, PointData> = HashMap::new();
-    for ids in ids.chunks(READ_AT_ONCE) {
-        for point in collection.get(ids, &select, None)? {
-            siblings.extend(point.origin.chunk_index.map(|index| (index, point)));
+    let mut text = None;
+    for reach in SIBLINGS {
+        let range = index.saturating_sub(reach)..=index.saturating_add(reach);
+        let ids: Vec<String> = range.clone().map(|index| format!("{}#{index}", origin.document_id)).collect();
+        let siblings: HashMap<u32, PointData> = collection
+            .get(&ids, &select, None)?
+            .into_iter()
+            .filter(|point| self::key(&point.origin).as_ref() == Some(&key))
+            .filter_map(|point| Some((point.origin.chunk_index?, point)))
+            .collect();
+        if siblings.get(&index).is_none_or(|now| now.origin != *origin) {
+            break;
+        }
+        let belongs = |index: &u32| siblings.contains_key(index);
+        let first = (0..=index).rev().take_while(belongs).last().unwrap_or(index);
+        let chunks: Vec<&PointData> =
+            (first..).take_while(belongs).filter_map(|index| siblings.get(&index)).collect();
+        text = Some(joined(&chunks));
+        let goes_on = |end: u32| end > 0 && siblings.contains_key(&end);
+        if !goes_on(*range.start()) && !goes_on(*range.end()) {
+            break;
         }
     }
-    let unchanged = siblings.get(&index).is_some_and(|now| now.origin == *origin);
-    if !unchanged {
-        let span = origin.span_start.unwrap_or(0)..origin.span_end.unwrap_or(0);
-        return Ok(Some(Parent { text: found.text.clone(), span }));
-    }
-    let belongs = |index: &u32| {
-        siblings.get(index).is_some_and(|point| self::key(&point.origin).as_ref() == Some(&key))
+    let own = || Parent {
+        text: found.text.clone(),
+        span: origin.span_start.unwrap_or(0)..origin.span_end.unwrap_or(0),
     };
-    let first = (0..=index).rev().take_while(belongs).last().unwrap_or(index);
-    let chunks: Vec<&PointData> =
-        (first..).take_while(belongs).filter_map(|index| siblings.get(&index)).collect();
-    Ok(Some(joined(&chunks)))
+    Ok(Some(text.unwrap_or_else(own)))
 }
 
 /// Neighbouring chunks as one text. What one repeats of the one before it comes once; of the blanks between two only

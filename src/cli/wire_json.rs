@@ -86,9 +86,8 @@ pub(super) fn hit(hit: &Hit) -> Json {
     }
     object.insert("text".to_owned(), json!(hit.text));
     if let Some(parent) = &hit.parent {
-        let parent =
-            json!({"text": parent.text, "span_start": parent.span_start, "span_end": parent.span_end});
-        object.insert("parent".to_owned(), parent);
+        object.insert("parent_text".to_owned(), json!(parent.text));
+        object.insert("parent_span".to_owned(), json!([parent.span_start, parent.span_end]));
     }
     if let Some(fields) = &hit.payload {
         object.insert("payload".to_owned(), payload(fields));

@@ -140,13 +140,14 @@ mod tests {
     #[test]
     fn long_prefixes_are_shortened_and_the_innermost_heading_stays() {
         let long = "interesting words ".repeat(200);
-        let prefix = prefix(&long, &[long.clone(), "inner".into()], "text");
+        let prefix = prefix(&long, &[long.clone(), "inner".into()], "text", Context::TitleAndHeadings);
         assert!(cost(&prefix) <= MAX_COST + 4, "{prefix}");
         assert!(prefix.ends_with("\ninner"), "{prefix}");
         assert!(prefix.starts_with("interesting words"));
         for hostile in ["A1".repeat(5_000), "日本".repeat(5_000), "👩‍👩‍👧".repeat(5_000), "x".repeat(50_000)]
         {
-            let prefix = super::prefix(&hostile, std::slice::from_ref(&hostile), "text");
+            let prefix =
+                super::prefix(&hostile, std::slice::from_ref(&hostile), "text", Context::TitleAndHeadings);
             assert!(!prefix.is_empty() && cost(&prefix) <= MAX_COST + 4, "{}: {prefix}", cost(&prefix));
         }
     }

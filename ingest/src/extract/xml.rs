@@ -224,14 +224,18 @@ fn sections(source: &str, root: &str) -> Option<String> {
     Some(out)
 }
 
+/// Values by name.
+type Fields = Vec<(String, Node)>;
+/// An open element: its name, its words, its fields.
+type Element = (String, String, Fields);
+
 /// The values of XML that is data: elements hold either elements or words, never both. `None`: it is a text, or broken.
 fn records(source: &str) -> Option<Node> {
     /// Deeper data is no table that anybody reads.
     const MAX_DATA_DEPTH: usize = 50;
     let mut reader = Reader::from_str(source);
-    // An open element: its name, its words, its fields.
-    let mut open: Vec<(String, String, Vec<(String, Node)>)> = Vec::new();
-    let attributes = |tag: &BytesStart<'_>| -> Vec<(String, Node)> {
+    let mut open: Vec<Element> = Vec::new();
+    let attributes = |tag: &BytesStart<'_>| -> Fields {
         let pairs = tag.attributes().flatten().filter(|pair| !pair.key.as_ref().starts_with("xmlns"));
         let pairs = pairs.filter_map(|pair| {
             let value = pair.normalized_value(XmlVersion::Implicit1_0).ok()?;
@@ -239,7 +243,7 @@ fn records(source: &str) -> Option<Node> {
         });
         pairs.collect()
     };
-    let words_of = |open: &mut Vec<(String, String, Vec<(String, Node)>)>, words: &str| {
+    let words_of = |open: &mut Vec<Element>, words: &str| {
         if let Some((_, text, _)) = open.last_mut() {
             text.push_str(words);
         }
@@ -347,9 +351,8 @@ fn push(
     let starts_apart = words.starts_with(char::is_whitespace)
         || !open.last().is_some_and(|name| WITHIN_LINES.contains(&name.as_str()))
             && !target.ends_with(char::is_alphanumeric);
-    if starts_apart && !target.is_empty() && !target.ends_with(char::is_whitespace) {
-        target.push(' ');
-    } else if target.ends_with('#') {
+    let is_apart = target.is_empty() || target.ends_with(char::is_whitespace);
+    if (starts_apart && !is_apart) || target.ends_with('#') {
         target.push(' ');
     }
     target.push_str(&inner);

@@ -131,7 +131,7 @@ mod tests {
     use arrow::array::{Array, AsArray};
 
     use super::*;
-    use crate::document::Chunk;
+    use crate::document::{Chunk, Properties};
 
     fn common() -> RowCommon {
         RowCommon { document_id: "doc".into(), uri: String::new(), payload: r#"{"a":1}"#.into() }
@@ -149,7 +149,14 @@ mod tests {
         let chunks =
             vec![chunk("one", &["A", "B"], Some(1)), chunk("two", &[], None), chunk("one", &["A"], Some(2))];
         let embedding_texts = chunks.iter().map(|chunk| chunk.text.clone()).collect();
-        Prepared { title: "Title".into(), media_type: "text/plain".into(), chunks, embedding_texts }
+        Prepared {
+            title: "Title".into(),
+            media_type: "text/plain".into(),
+            chunks,
+            embedding_texts,
+            key_texts: None,
+            properties: Properties::default(),
+        }
     }
 
     #[test]

@@ -118,8 +118,8 @@ fn broken_archives_give_what_they_have() {
 #[test]
 fn locked_archives_need_their_password() {
     let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
-    let options = SimpleFileOptions::default().with_deprecated_encryption(b"open sesame").unwrap();
-    writer.start_file("a.txt", options).unwrap();
+    let locked = SimpleFileOptions::default().with_deprecated_encryption(b"open sesame").unwrap();
+    writer.start_file("a.txt", locked).unwrap();
     writer.write_all(b"a treasure").unwrap();
     let data = writer.finish().unwrap().into_inner();
     refused("a.zip", data.clone(), ErrorKind::BadContent, "needs a password");
