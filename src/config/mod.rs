@@ -78,6 +78,8 @@ pub struct WatchConfig {
     pub collection: String,
     /// Patterns in `.gitignore` form.
     pub ignore: Vec<String>,
+    /// Changes are found by scans only.
+    pub poll: bool,
     /// How its files are read.
     pub options: IngestOptions,
 }
@@ -92,6 +94,7 @@ impl std::str::FromStr for WatchConfig {
                 path: path.into(),
                 collection: collection.into(),
                 ignore: Vec::new(),
+                poll: false,
                 options: IngestOptions::default(),
             }),
             _ => Err(ConfigError(format!("{text:?} is not DIR=COLLECTION"))),

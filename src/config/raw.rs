@@ -105,6 +105,7 @@ struct RawPipeline {
 #[serde(default, deny_unknown_fields)]
 struct RawFolders {
     events: bool,
+    reingest_outdated: bool,
     scan_interval: Time,
     poll_interval: Time,
     max_file_bytes: ByteSize,
@@ -133,6 +134,8 @@ struct RawWatch {
     collection: String,
     #[serde(default)]
     ignore: Vec<String>,
+    #[serde(default)]
+    poll: bool,
     #[serde(default)]
     passwords: Vec<String>,
     #[serde(default)]
@@ -258,6 +261,7 @@ impl Default for RawFolders {
         let folders = SourceConfig::default();
         Self {
             events: folders.events,
+            reingest_outdated: folders.reingest_outdated,
             scan_interval: Time(folders.scan_interval),
             poll_interval: Time(folders.poll_interval),
             max_file_bytes: ByteSize(usize::try_from(folders.max_file_bytes).unwrap_or(usize::MAX)),
@@ -300,6 +304,7 @@ impl RawIngest {
     fn sources(&self) -> SourceConfig {
         SourceConfig {
             events: self.folders.events,
+            reingest_outdated: self.folders.reingest_outdated,
             scan_interval: self.folders.scan_interval.0,
             poll_interval: self.folders.poll_interval.0,
             max_file_bytes: self.folders.max_file_bytes.0 as u64,
@@ -548,6 +553,7 @@ impl RawConfig {
                     path: w.path,
                     collection: w.collection,
                     ignore: w.ignore,
+                    poll: w.poll,
                 })
                 .collect(),
             log: LogConfig { level: log.level, format: log.format },

@@ -81,6 +81,7 @@ async fn a_folder_of_the_configuration_makes_its_collection() {
             path: folder,
             collection: "c".into(),
             ignore: Vec::new(),
+            poll: false,
             options: Default::default(),
         }];
     });
