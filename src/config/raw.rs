@@ -289,10 +289,12 @@ impl RawIngest {
     fn pipeline(&self) -> PipelineConfig {
         let default = PipelineConfig::default();
         let threads = self.pipeline.extract_threads;
+        let mut chunker = ChunkerParams::default();
+        self.chunk.apply_to_all(&mut chunker);
         PipelineConfig {
             extract: self.extract.clone().meaning(),
-            chunker: ChunkerParams::default(),
-            chunk: self.chunk.clone(),
+            chunker,
+            chunk: ChunkSettings { by_type: self.chunk.by_type.clone(), ..ChunkSettings::default() },
             max_in_flight_bytes: self
                 .pipeline
                 .max_in_flight_bytes

@@ -193,6 +193,10 @@ impl Before {
                 self.closed = true;
             } else {
                 if is_stop(character) || is_comma(character) {
+                    // "(see Fig. 3)." closes more than a short word.
+                    if self.closed {
+                        self.word += 2;
+                    }
                     self.closed = false;
                 } else {
                     self.word += 1;
@@ -278,8 +282,8 @@ mod tests {
             parts(text, 15),
             [
                 "Granite is a hard stone.",
-                "It was found by Dr. A. Smith, in the hills (see Fig. 3). Who knows?",
-                "Nobody really does know that."
+                "It was found by Dr. A. Smith, in the hills (see Fig. 3).",
+                "Who knows? Nobody really does know that."
             ]
         );
         let cjk = "今日は天気がいい。明日は雨が降るだろう。昨日は雪が降っていた。";

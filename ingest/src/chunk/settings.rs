@@ -138,14 +138,15 @@ impl ChunkSettings {
 
     /// Puts these settings over `params`, for a document of a type.
     pub fn apply(&self, params: &mut ChunkerParams, media_type: &str) {
-        self.apply_own(params);
+        self.apply_to_all(params);
         let mut matching: Vec<_> =
             self.by_type.iter().filter(|(pattern, _)| matches(pattern, media_type)).collect();
         matching.sort_by_key(|(pattern, _)| (!pattern.contains('*'), pattern.len()));
-        matching.into_iter().for_each(|(_, settings)| settings.apply_own(params));
+        matching.into_iter().for_each(|(_, settings)| settings.apply_to_all(params));
     }
 
-    fn apply_own(&self, params: &mut ChunkerParams) {
+    /// Puts what is set for all types over `params`.
+    pub fn apply_to_all(&self, params: &mut ChunkerParams) {
         params.strategy = self.strategy.unwrap_or(params.strategy);
         params.context = self.context.unwrap_or(params.context);
         params.overlap_tokens = self.overlap_tokens.unwrap_or(params.overlap_tokens);

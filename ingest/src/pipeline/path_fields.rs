@@ -39,7 +39,7 @@ impl PathFields {
         }
         let mut segments = Vec::new();
         let mut names: Vec<String> = Vec::new();
-        let mut parts = pattern.trim_matches('/').split('/').peekable();
+        let mut parts = pattern.trim_matches('/').split('/').filter(|_| !pattern.is_empty()).peekable();
         while let Some(part) = parts.next() {
             if matches!(part, "**" | "…" | "...") {
                 if parts.peek().is_some() {

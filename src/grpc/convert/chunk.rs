@@ -106,19 +106,19 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         let check = |wire: v1::ChunkSettings, field: &str| {
-            let message = settings(Some(wire)).unwrap_err().to_string();
-            assert!(message.starts_with(field), "{message}");
+            let violations = settings(Some(wire)).unwrap_err().violations();
+            assert_eq!(violations.first().map(|violation| violation.field.as_str()), Some(field));
         };
-        check(v1::ChunkSettings { strategy: Some(9), ..Default::default() }, "chunk.strategy: ");
-        check(v1::ChunkSettings { context: Some(9), ..Default::default() }, "chunk.context: ");
-        check(v1::ChunkSettings { max_tokens: Some(u32::MAX), ..Default::default() }, "chunk.max_tokens: ");
+        check(v1::ChunkSettings { strategy: Some(9), ..Default::default() }, "chunk.strategy");
+        check(v1::ChunkSettings { context: Some(9), ..Default::default() }, "chunk.context");
+        check(v1::ChunkSettings { max_tokens: Some(u32::MAX), ..Default::default() }, "chunk.max_tokens");
         let nested = v1::ChunkSettings {
             by_type: [("a/b".to_owned(), Default::default())].into(),
             ..Default::default()
         };
         check(
             v1::ChunkSettings { by_type: [("a/b".to_owned(), nested)].into(), ..Default::default() },
-            "chunk.by_type.\"a/b\": ",
+            "chunk.by_type.\"a/b\"",
         );
     }
 }
