@@ -48,6 +48,17 @@ impl Flights {
         self.open.lock().len()
     }
 
+    /// How many times somebody waits for a text of somebody else.
+    #[cfg(test)]
+    pub fn waiting(&self) -> usize {
+        let open = self.open.lock();
+        let landings: HashMap<_, _> = open
+            .values()
+            .map(|claim| (Arc::as_ptr(&claim.landing), claim.landing.receiver_count()))
+            .collect();
+        landings.values().sum()
+    }
+
     /// Takes on those of `keys` that nobody embeds now. Each key's place in the result: `None` for one that was taken on,
     /// in their order.
     pub fn depart(self: &Arc<Self>, keys: &[TextKey]) -> (Flight, Vec<Option<Awaited>>) {

@@ -54,7 +54,8 @@ async fn links_in_circles_end() {
     f.start().await;
     f.agrees(&[("sub/deep/a.txt", "alpha")]).await;
     assert!(matches!(f.file("self").unwrap().state, FileState::Skipped { .. }));
-    assert!(f.status().error.is_none(), "{:?}", f.status());
+    // Nothing but what every source without events says.
+    assert!(f.status().error.unwrap().contains("switched off"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -252,7 +253,7 @@ async fn failures_are_listed_retried_and_cleared() {
     assert_eq!((bad.path.as_str(), bad.retry_at, bad.tries), ("bad.pdf", None, 0));
     let good = &listed[1];
     let wait = good.retry_at.unwrap().duration_since(SystemTime::now()).unwrap();
-    assert!(wait > Duration::from_secs(3_000) && good.tries == 1, "{wait:?}");
+    assert!(wait > Duration::from_secs(200) && good.tries == 1, "{wait:?}");
 
     // One that is tried again by itself is not cleared.
     assert_eq!(f.manager.clear(&f.id, &["good.txt".into()]).await.unwrap(), 0);
