@@ -22,6 +22,8 @@ use crate::server::Server;
 use crate::view::View;
 
 const COLLECTION: &str = "folder";
+/// Servers that embed beside each other only take longer.
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
@@ -29,6 +31,7 @@ fn number(name: &str, default: u64) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_that_is_killed_again_and_again_ends_with_the_folder_and_embeds_nothing_twice() {
+    let _turn = ONE_AT_A_TIME.lock().await;
     let kills = number("RAGSTONE_FOLDER_KILLS", 10);
     let seed = number("RAGSTONE_FOLDER_SEED", rand::rng().random());
     println!("seed {seed}");
@@ -51,8 +54,9 @@ async fn a_run_that_is_killed_again_and_again_ends_with_the_folder_and_embeds_no
         }
         let at_start = view.points().await;
         assert!(at_start >= durable, "kill {kill}: {at_start} points of {durable} are left");
-        let patience = if given.is_some() { 3_000..30_000 } else { 100..1_500 };
-        tokio::time::sleep(Duration::from_millis(rng.random_range(patience))).await;
+        let more = if given.is_some() { rng.random_range(0..5_000) } else { rng.random_range(0..40) };
+        view.reaches(at_start + more, Duration::from_secs(30)).await;
+        tokio::time::sleep(Duration::from_millis(rng.random_range(0..200))).await;
         let embedded = view.embedded().await;
         durable = view.points().await;
         server.kill();
@@ -85,6 +89,7 @@ async fn a_run_that_is_killed_again_and_again_ends_with_the_folder_and_embeds_no
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_edit_embeds_what_it_touches_and_readers_see_whole_documents() {
     const FILES: usize = 100;
+    let _turn = ONE_AT_A_TIME.lock().await;
     let (data, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let write = |file: usize, edit: texts::Edit| {
         std::fs::write(folder.path().join(texts::name(file)), texts::long(file, edit)).unwrap();

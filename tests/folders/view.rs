@@ -44,6 +44,14 @@ impl View {
         self.points.clone().count_points(request).await.unwrap().into_inner().count
     }
 
+    /// Waits until there are so many points, or for so long.
+    pub(crate) async fn reaches(&self, points: u64, patience: Duration) {
+        let end = Instant::now() + patience;
+        while self.points().await < points && Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// Texts that were embedded since the server started.
     pub(crate) async fn embedded(&self) -> u64 {
         let stats = self.admin.clone().get_stats(api::GetStatsRequest::default()).await.unwrap();
@@ -119,9 +127,9 @@ impl View {
             let numbers: Vec<u32> = found.iter().map(|(number, _)| *number).collect();
             assert_eq!(numbers, (0..*expected).collect::<Vec<_>>(), "the chunks of {id}");
             if exact {
-                let text = fs::read_to_string(id).unwrap();
+                let text = words(&fs::read_to_string(id).unwrap());
                 for (_, chunk) in &found {
-                    assert!(text.contains(chunk.trim()), "{chunk:?} is not in {id}");
+                    assert!(text.contains(&words(chunk)), "{chunk:?} is not in {id}");
                 }
             }
         }
@@ -165,6 +173,11 @@ impl View {
             page = reply.next_page;
         }
     }
+}
+
+/// A text without its line ends and double spaces.
+fn words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn walk(folder: &Path, files: &mut BTreeSet<PathBuf>) {
