@@ -542,7 +542,11 @@ fn check_loss(
         return Ok(());
     }
     let stored: Vec<&str> = entries.iter().filter_map(|entry| shared.names.key_of_id(&entry.id)).collect();
-    let is_gone = |key: &&&str| !survey.seen.contains_key(**key) && !survey.is_unreadable(key);
+    // One that is left out by now lies there nevertheless.
+    let is_gone = |key: &&&str| {
+        let is_unseen = !survey.seen.contains_key(**key) && !survey.is_unreadable(key);
+        is_unseen && std::fs::symlink_metadata(shared.root().join(key)).is_err()
+    };
     let gone = stored.iter().filter(is_gone).count();
     let lacks_most = stored.len() >= MIN_GUARDED_FILES && gone * 2 > stored.len();
     if !(survey.root_is_empty || lacks_most) || shared.loss_accepted.swap(false, Ordering::AcqRel) {

@@ -223,6 +223,19 @@ async fn a_disk_that_is_away_at_the_start_deletes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn new_rules_that_leave_most_out_are_no_loss() {
+    let mut f = Fixture::new();
+    for i in 0..12 {
+        f.write(&format!("{i}.txt"), &format!("text {i}"));
+    }
+    f.write("a.md", "alpha");
+    f.start().await;
+    f.restart(config()).await;
+    f.start_ignoring(&["*.txt"]).await;
+    f.agrees(&[("a.md", "alpha")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_source_may_ask_for_scans_only() {
     let f = Fixture::stopped(SourceConfig { poll_interval: Duration::from_millis(50), ..config() });
     f.write("a.txt", "alpha");
