@@ -12,7 +12,6 @@ mod delete;
 mod eval;
 mod extract_worker;
 mod failure;
-mod filter_language;
 mod get;
 mod hits;
 mod import;

@@ -8,6 +8,7 @@ pub mod arrow_stream;
 mod collections;
 pub mod convert;
 mod document_stream;
+mod flight;
 mod import;
 mod ingest;
 mod points;
@@ -47,7 +48,7 @@ const LONG_METHODS: [&str; 10] = [
 fn bounds(path: &str) -> Bounds {
     if path.starts_with("/grpc.") {
         Bounds::Probe
-    } else if LONG_METHODS.contains(&path) {
+    } else if LONG_METHODS.contains(&path) || flight::LONG_METHODS.contains(&path) {
         Bounds::Long
     } else {
         Bounds::Call
@@ -81,6 +82,7 @@ pub fn router(
         .with(v1::search_service_server::SearchServiceServer::new(search).max_decoding_message_size(most))
         .with(v1::ingest_service_server::IngestServiceServer::new(ingest).max_decoding_message_size(most))
         .with(v1::admin_service_server::AdminServiceServer::new(admin).max_decoding_message_size(most))
+        .with(flight::service(app, most))
         .with(HealthServer::new(HealthService::from_health_reporter(health.clone())))
         .with(reflection().build_v1()?)
         .with(reflection().build_v1alpha()?);

@@ -170,14 +170,12 @@ struct Upload {
 impl Upload {
     async fn message(&mut self, app: &App, message: v1::UpsertArrowRequest) -> AppResult<()> {
         let schema = app.collection(&self.collection)?.schema();
-        let at = format!("messages[{}].ipc", self.messages);
-        let batches = app.compute(move || arrow_stream::decode(message.ipc, &schema, &at)).await?;
+        let (at, first_row) = (format!("messages[{}].ipc", self.messages), self.rows);
+        let batches = app.compute(move || arrow_stream::decode(message.ipc, &schema, &at, first_row)).await?;
         self.messages += 1;
-        for batch in batches {
-            let rows = batch.num_rows();
-            let Upserted { seq_no, upserted, rejected } =
-                app.upsert_batch(&self.collection, batch, self.rows).await?;
-            self.rows += rows;
+        for rows in batches {
+            self.rows += rows.batch.num_rows() + rows.rejected.len();
+            let Upserted { seq_no, upserted, rejected } = app.upsert_batch(&self.collection, rows).await?;
             self.reply.seq_no = seq_no;
             self.reply.upserted += upserted;
             self.reply.rejected_total += rejected.len() as u64;

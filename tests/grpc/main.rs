@@ -3,6 +3,8 @@
 
 mod collections;
 mod documents;
+mod flight;
+mod flight_python;
 mod harness;
 mod hostile;
 mod imports;
