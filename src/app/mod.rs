@@ -10,6 +10,7 @@ pub mod collections;
 pub mod documents;
 pub mod embedding;
 pub mod error;
+pub mod exports;
 pub mod imports;
 pub mod points;
 pub mod search;
@@ -56,6 +57,7 @@ pub struct App {
     source_changes: tokio::sync::Mutex<()>,
     document_streams: Arc<Semaphore>,
     imports: Arc<Semaphore>,
+    exports: Arc<Semaphore>,
     started: Instant,
     /// Cancelled when the server goes down: long streams end.
     stopping: CancellationToken,
@@ -91,6 +93,7 @@ impl App {
             source_changes: tokio::sync::Mutex::default(),
             document_streams: Arc::new(Semaphore::new(MAX_DOCUMENT_STREAMS)),
             imports: Arc::new(Semaphore::new(imports::MAX_IMPORTS)),
+            exports: Arc::new(Semaphore::new(exports::MAX_EXPORTS)),
             started: Instant::now(),
             stopping: CancellationToken::new(),
         });

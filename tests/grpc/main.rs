@@ -3,6 +3,7 @@
 
 mod collections;
 mod documents;
+mod exports;
 mod harness;
 mod hostile;
 mod imports;
