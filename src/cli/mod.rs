@@ -10,6 +10,7 @@ mod compact;
 mod connection;
 mod delete;
 mod eval;
+mod export;
 mod extract_worker;
 mod failure;
 mod get;
@@ -48,6 +49,7 @@ enum Command {
     Collection(collection::Args),
     Ingest(ingest::Args),
     Import(import::Args),
+    Export(export::Args),
     Search(search::Args),
     Get(get::Args),
     Delete(delete::Args),
@@ -96,6 +98,7 @@ async fn dispatch(command: Command) -> Outcome {
         Command::Collection(args) => Box::pin(collection::run(args)).await,
         Command::Ingest(args) => Box::pin(ingest::run(args)).await,
         Command::Import(args) => Box::pin(import::run(args)).await,
+        Command::Export(args) => Box::pin(export::run(args)).await,
         Command::Search(args) => Box::pin(search::run(args)).await,
         Command::Get(args) => Box::pin(get::run(args)).await,
         Command::Delete(args) => Box::pin(delete::run(args)).await,

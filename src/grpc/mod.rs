@@ -8,6 +8,7 @@ pub mod arrow_stream;
 mod collections;
 pub mod convert;
 mod document_stream;
+mod export;
 mod flight;
 mod import;
 mod ingest;
@@ -32,10 +33,11 @@ use crate::config::ServerConfig;
 const MAX_INLINE_ITEMS: usize = 100;
 
 /// Methods that take as long as they take: streams, uploads, extraction, maintenance.
-const LONG_METHODS: [&str; 10] = [
+const LONG_METHODS: [&str; 11] = [
     "/ragstone.v1.PointService/UpsertPoints",
     "/ragstone.v1.PointService/UpsertArrow",
     "/ragstone.v1.PointService/DeletePoints",
+    "/ragstone.v1.PointService/ExportPoints",
     "/ragstone.v1.IngestService/IngestDocument",
     "/ragstone.v1.IngestService/IngestDocuments",
     "/ragstone.v1.IngestService/RemoveSource",

@@ -7,10 +7,11 @@ use ragstone_index::search::{PointData, Select};
 use ragstone_proto::v1;
 use ragstone_proto::v1::delete_points_request::Selector as WireSelector;
 use ragstone_proto::v1::point_service_server::PointService;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::convert::{self, filter, point, select};
-use super::{arrow_stream, converted, patience, reply, status};
+use super::{arrow_stream, converted, export, patience, reply, status};
 use crate::app::App;
 use crate::app::error::{Error, Result as AppResult};
 use crate::app::points::{RejectedRow, Selector, Upserted};
@@ -22,6 +23,8 @@ pub(super) struct Points(pub(super) Arc<App>);
 
 #[tonic::async_trait]
 impl PointService for Points {
+    type ExportPointsStream = ReceiverStream<Result<v1::ExportPointsResponse, Status>>;
+
     async fn upsert_points(
         &self,
         request: Request<v1::UpsertPointsRequest>,
@@ -122,6 +125,13 @@ impl PointService for Points {
             self.0.count_points(&collection, filter).await
         };
         reply(count.await.map(|count| v1::CountPointsResponse { count }))
+    }
+
+    async fn export_points(
+        &self,
+        request: Request<v1::ExportPointsRequest>,
+    ) -> Result<Response<Self::ExportPointsStream>, Status> {
+        reply(export::run(Arc::clone(&self.0), request.into_inner()).await)
     }
 }
 

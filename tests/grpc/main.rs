@@ -3,6 +3,7 @@
 
 mod collections;
 mod documents;
+mod exports;
 mod flight;
 mod flight_python;
 mod harness;
