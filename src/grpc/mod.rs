@@ -7,11 +7,11 @@ mod admin;
 pub mod arrow_stream;
 mod collections;
 pub mod convert;
-mod document_stream;
 mod export;
 mod flight;
 mod import;
 mod ingest;
+mod ingest_stream;
 mod points;
 pub mod router;
 mod search;
@@ -33,13 +33,14 @@ use crate::config::ServerConfig;
 const MAX_INLINE_ITEMS: usize = 100;
 
 /// Methods that take as long as they take: streams, uploads, extraction, maintenance.
-const LONG_METHODS: [&str; 11] = [
+const LONG_METHODS: [&str; 12] = [
     "/ragstone.v1.PointService/UpsertPoints",
     "/ragstone.v1.PointService/UpsertArrow",
     "/ragstone.v1.PointService/DeletePoints",
     "/ragstone.v1.PointService/ExportPoints",
     "/ragstone.v1.IngestService/IngestDocument",
     "/ragstone.v1.IngestService/IngestDocuments",
+    "/ragstone.v1.IngestService/IngestStream",
     "/ragstone.v1.IngestService/RemoveSource",
     "/ragstone.v1.IngestService/Import",
     "/ragstone.v1.CollectionService/DeleteCollection",

@@ -9,6 +9,7 @@ mod flight_python;
 mod harness;
 mod hostile;
 mod imports;
+mod ingest_stream;
 mod points;
 mod search;
 mod service;
