@@ -5,11 +5,12 @@
 //! * `pacing` says how much may wait to be sealed, and how fast writers may go;
 //! * `seal` turns memtables into segments, `compaction` merges segments, `recovery` opens what a crash left,
 //!   `scrub` compares it with its checksums;
-//! * `read` and `query` answer from one snapshot; `shadow` is a search to be compared with the truth.
+//! * `read` and `query` answer from one snapshot, `export` hands all of it out; `shadow` is a search to be compared with the truth.
 
 mod commit;
 mod compaction;
 mod estimate;
+mod export;
 mod old_schema;
 mod pacing;
 mod query;
@@ -33,6 +34,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use self::commit::Pending;
 pub use self::commit::{MAX_CHANGES, MAX_DELETE_IDS};
+pub use self::export::{EXPORT_BATCH_BYTES, EXPORT_BATCH_ROWS, Export};
 use self::pacing::{SearchClock, memtable_rows, small_segments};
 use self::scrub::Health;
 use self::snapshot::{PartView, Snapshot};

@@ -38,7 +38,12 @@ impl Part {
     }
 
     /// Calls `use_vector` with the vector of a row.
-    fn with_vector<R>(&self, space: usize, row: u32, use_vector: impl FnOnce(Option<&[f32]>) -> R) -> R {
+    pub(crate) fn with_vector<R>(
+        &self,
+        space: usize,
+        row: u32,
+        use_vector: impl FnOnce(Option<&[f32]>) -> R,
+    ) -> R {
         match self {
             Self::Memtable(table) => {
                 let vector = table.vectors(space).and_then(|vectors| vectors.vector(row));
