@@ -28,7 +28,7 @@ pub const MAX_COLLECTIONS: usize = 10_000;
 /// How the engine uses memory and cores.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoreOptions {
-    /// A memtable of more bytes is sealed.
+    /// A memtable that takes more bytes of memory is sealed.
     pub memtable_max_bytes: usize,
     /// A memtable of more rows is sealed.
     pub memtable_max_rows: usize,
@@ -53,7 +53,7 @@ pub struct StoreOptions {
 impl Default for StoreOptions {
     fn default() -> Self {
         Self {
-            memtable_max_bytes: 256 << 20,
+            memtable_max_bytes: 128 << 20,
             memtable_max_rows: 100_000,
             log_max_bytes: 512 << 20,
             build_threads: 0,

@@ -13,6 +13,7 @@ use crate::collection::Collection;
 use crate::collection::snapshot::PartView;
 use crate::collection::state::State;
 use crate::error::{Error, Result};
+use crate::heap;
 use crate::ledger::checkpoint;
 use crate::maintenance::Task;
 use crate::manifest::{ManifestV1, SegmentEntry};
@@ -61,7 +62,10 @@ impl Collection {
         self.freeze_if_full(&mut self.state.lock());
         while !self.closed.load(Ordering::Acquire) {
             match self.seal_oldest() {
-                Ok(true) => self.maintenance.request(Task::Compact, self.this.clone()),
+                Ok(true) => {
+                    heap::give_back();
+                    self.maintenance.request(Task::Compact, self.this.clone());
+                }
                 Ok(false) => return,
                 // Building was told to stop; the log has the rows.
                 Err(_) if self.closed.load(Ordering::Acquire) => return,

@@ -89,6 +89,18 @@ pub fn build_index(
     params: &VectorsParams,
     cancel: &AtomicBool,
 ) -> Result<Option<BuiltIndex>> {
+    build_index_telling(column, distance, params, cancel, &|| ())
+}
+
+/// [`build_index`] that calls `read` when the column has been read for the last time, if that is before the end: from then
+/// on there are codes in its place.
+pub fn build_index_telling(
+    column: &VectorColumn<'_>,
+    distance: Distance,
+    params: &VectorsParams,
+    cancel: &AtomicBool,
+    read: &(dyn Fn() + Sync),
+) -> Result<Option<BuiltIndex>> {
     let VectorColumn { dimension, data, present } = *column;
     if dimension == 0 || data.len() % dimension != 0 {
         let length = data.len();
@@ -114,6 +126,9 @@ pub fn build_index(
         let row_map = partial.as_deref().map_or(RowMap::Identity, RowMap::Rows);
         let floats = Floats { distance, dimension, vectors: data, rows: row_map };
         let encoded = encode(distance, floats, nodes);
+        if encoded.is_some() {
+            read();
+        }
         let points = match &encoded {
             Some(encoded) => {
                 Points::Codes(Codes { kernel: CodeKernel::of(distance), dimension, codes: &encoded.codes })
