@@ -204,9 +204,9 @@ impl Collection {
         Ok(())
     }
 
-    /// Lets the live graphs catch up with the newest memtable; called by the feeding thread.
+    /// Lets the live graphs catch up with the newest memtable while somebody searches; called by the feeding thread.
     pub(crate) fn feed_live_graphs(&self) {
-        while !self.closed.load(Ordering::Acquire) {
+        while self.searches.searched_lately() && !self.closed.load(Ordering::Acquire) {
             let active = {
                 let state = self.state.lock();
                 if !state.frozen.is_empty() {
