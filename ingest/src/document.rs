@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,40 @@ pub struct RawDocument {
     pub source_id: String,
     /// How it is read, beyond what the pipeline is set to.
     pub options: Arc<IngestOptions>,
+    /// Where the pipeline tells how far it is.
+    pub progress: Progress,
+}
+
+/// What the pipeline does with a document.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Stage {
+    /// It waits for its turn.
+    #[default]
+    Waiting,
+    /// Its text is read and cut.
+    Extracting,
+    /// Its chunks get their vectors and are written.
+    Embedding,
+}
+
+/// How far a document is. Clones see the same.
+#[derive(Debug, Clone, Default)]
+pub struct Progress(Arc<AtomicU8>);
+
+impl Progress {
+    /// Tells how far it is.
+    pub fn set(&self, stage: Stage) {
+        self.0.store(stage as u8, Ordering::Relaxed);
+    }
+
+    /// How far it is.
+    pub fn stage(&self) -> Stage {
+        match self.0.load(Ordering::Relaxed) {
+            1 => Stage::Extracting,
+            2 => Stage::Embedding,
+            _ => Stage::Waiting,
+        }
+    }
 }
 
 /// How the documents of a source, or of a call, are read, beyond what the pipeline is set to.

@@ -26,6 +26,7 @@ mod quickstart;
 mod reference;
 mod search;
 mod serve;
+mod source;
 mod stats;
 mod wire_json;
 
@@ -49,6 +50,7 @@ enum Command {
     Serve(serve::Args),
     Collection(collection::Args),
     Ingest(ingest::Args),
+    Source(source::Args),
     Import(import::Args),
     Search(search::Args),
     Get(get::Args),
@@ -98,6 +100,7 @@ async fn dispatch(command: Command) -> Outcome {
         Command::Serve(args) => Box::pin(serve::run(args)).await,
         Command::Collection(args) => Box::pin(collection::run(args)).await,
         Command::Ingest(args) => Box::pin(ingest::run(args)).await,
+        Command::Source(args) => Box::pin(source::run(args)).await,
         Command::Import(args) => Box::pin(import::run(args)).await,
         Command::Search(args) => Box::pin(search::run(args)).await,
         Command::Get(args) => Box::pin(get::run(args)).await,

@@ -2,8 +2,8 @@
 
 use ragstone_proto::v1::value::Kind;
 use ragstone_proto::v1::{
-    CollectionInfo, CollectionStats, Distance, Document, DocumentState, FieldType, Hit, Origin, Payload,
-    Plan, Point, Quantization, Span, Value, Vector, VectorIndexStats, VectorStorage,
+    CollectionInfo, CollectionStats, Distance, Document, DocumentState, EmbeddingStats, FieldType, Hit,
+    Origin, Payload, Plan, Point, Quantization, Span, Value, Vector, VectorIndexStats, VectorStorage,
 };
 use serde_json::{Map, Value as Json, json};
 
@@ -231,6 +231,16 @@ pub(super) fn collection_stats(stats: &CollectionStats) -> Json {
         "disk_bytes": stats.disk_bytes, "deleted_rows": stats.deleted_rows, "tombstone_share": stats.tombstone_share,
         "space_amplification": stats.space_amplification, "recall": recall.collect::<Json>(),
     })
+}
+
+pub(super) fn embedding_stats(stats: &EmbeddingStats) -> Json {
+    let cache = stats.cache.as_ref().map(|cache| {
+        json!({
+            "hits": cache.hits, "misses": cache.misses, "damaged": cache.damaged, "vectors": cache.vectors,
+            "bytes": cache.bytes, "limit_bytes": cache.limit_bytes,
+        })
+    });
+    json!({"embedded": stats.embedded, "shared": stats.shared, "cache": cache})
 }
 
 fn vector_index(index: &VectorIndexStats) -> Json {

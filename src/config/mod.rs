@@ -35,6 +35,8 @@ pub struct Config {
     pub pipeline: PipelineConfig,
     /// How folders are watched.
     pub sources: SourceConfig,
+    /// What is kept of embedding.
+    pub embedding: EmbeddingConfig,
     /// Embedders beside the built-in one, by name.
     pub embedders: BTreeMap<String, EmbedderConfig>,
     /// The ONNX Runtime library, for embedders that need it; absent: `ORT_DYLIB_PATH`, then the system's path.
@@ -60,6 +62,13 @@ pub struct ServerConfig {
     pub shutdown_grace: Duration,
 }
 
+/// What is kept of embedding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EmbeddingConfig {
+    /// Bytes of vectors that are kept for texts that come again; 0: none are.
+    pub cache_bytes: u64,
+}
+
 /// A folder that is watched from the start. Its collection is created when it is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WatchConfig {
@@ -69,6 +78,8 @@ pub struct WatchConfig {
     pub collection: String,
     /// Patterns in `.gitignore` form.
     pub ignore: Vec<String>,
+    /// Changes are found by scans only.
+    pub poll: bool,
     /// How its files are read.
     pub options: IngestOptions,
 }
@@ -83,6 +94,7 @@ impl std::str::FromStr for WatchConfig {
                 path: path.into(),
                 collection: collection.into(),
                 ignore: Vec::new(),
+                poll: false,
                 options: IngestOptions::default(),
             }),
             _ => Err(ConfigError(format!("{text:?} is not DIR=COLLECTION"))),

@@ -11,6 +11,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 use ragstone_index::store::StoreOptions;
 use ragstone_ingest::chunk::{ChunkSettings, ChunkerParams};
 use ragstone_ingest::document::{IngestOptions, Passwords, PathFields};
+use ragstone_ingest::embed::cache::{MAX_CACHE_BYTES, MIN_CACHE_BYTES};
 use ragstone_ingest::embed::config::EmbedderConfig;
 use ragstone_ingest::extract::ExtractLimits;
 use ragstone_ingest::pipeline::PipelineConfig;
@@ -18,7 +19,7 @@ use ragstone_ingest::source::SourceConfig;
 use serde::Deserialize;
 
 use super::units::{ByteSize, Time};
-use super::{Config, ConfigError, LogConfig, Overrides, ServerConfig, VERSION, WatchConfig};
+use super::{Config, ConfigError, EmbeddingConfig, LogConfig, Overrides, ServerConfig, VERSION, WatchConfig};
 
 /// The whole file.
 #[derive(Debug, Clone, Deserialize)]
@@ -30,6 +31,7 @@ pub(super) struct RawConfig {
     engine: RawEngine,
     search: RawSearch,
     ingest: RawIngest,
+    embedding: RawEmbedding,
     embedders: BTreeMap<String, EmbedderConfig>,
     onnxruntime: RawOnnxRuntime,
     watch: Vec<RawWatch>,
@@ -103,11 +105,19 @@ struct RawPipeline {
 #[serde(default, deny_unknown_fields)]
 struct RawFolders {
     events: bool,
+    reingest_outdated: bool,
     scan_interval: Time,
     poll_interval: Time,
     max_file_bytes: ByteSize,
     max_files: usize,
     concurrent_files: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawEmbedding {
+    /// 0: no cache.
+    cache_bytes: ByteSize,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -124,6 +134,8 @@ struct RawWatch {
     collection: String,
     #[serde(default)]
     ignore: Vec<String>,
+    #[serde(default)]
+    poll: bool,
     #[serde(default)]
     passwords: Vec<String>,
     #[serde(default)]
@@ -173,6 +185,7 @@ impl Default for RawConfig {
             engine: RawEngine::default(),
             search: RawSearch::default(),
             ingest: RawIngest::default(),
+            embedding: RawEmbedding::default(),
             embedders: BTreeMap::new(),
             onnxruntime: RawOnnxRuntime::default(),
             watch: Vec::new(),
@@ -224,6 +237,12 @@ impl Default for RawSearch {
     }
 }
 
+impl Default for RawEmbedding {
+    fn default() -> Self {
+        Self { cache_bytes: ByteSize(1 << 30) }
+    }
+}
+
 impl Default for RawExtract {
     fn default() -> Self {
         let limits = ExtractLimits::default();
@@ -242,6 +261,7 @@ impl Default for RawFolders {
         let folders = SourceConfig::default();
         Self {
             events: folders.events,
+            reingest_outdated: folders.reingest_outdated,
             scan_interval: Time(folders.scan_interval),
             poll_interval: Time(folders.poll_interval),
             max_file_bytes: ByteSize(usize::try_from(folders.max_file_bytes).unwrap_or(usize::MAX)),
@@ -286,6 +306,7 @@ impl RawIngest {
     fn sources(&self) -> SourceConfig {
         SourceConfig {
             events: self.folders.events,
+            reingest_outdated: self.folders.reingest_outdated,
             scan_interval: self.folders.scan_interval.0,
             poll_interval: self.folders.poll_interval.0,
             max_file_bytes: self.folders.max_file_bytes.0 as u64,
@@ -447,6 +468,11 @@ impl RawConfig {
                 return refuse(key, format!("{value} is not between {least} and {most}"));
             }
         }
+        let (cache, least) = (self.embedding.cache_bytes.0 as u64, MIN_CACHE_BYTES);
+        if cache != 0 && !(least..=MAX_CACHE_BYTES).contains(&cache) {
+            let message = format!("{cache} is neither 0 nor between {least} and {MAX_CACHE_BYTES}");
+            return refuse("embedding.cache_bytes", message);
+        }
         if self.server.request_timeout.0.is_zero() {
             return refuse("server.request_timeout", "is zero: no call could end in time".into());
         }
@@ -482,8 +508,19 @@ impl RawConfig {
 
     /// What it means, where nothing is left to check.
     pub(super) fn meaning(self) -> Config {
-        let Self { version: _, server, data, engine, search, ingest, embedders, onnxruntime, watch, log } =
-            self;
+        let Self {
+            version: _,
+            server,
+            data,
+            engine,
+            search,
+            ingest,
+            embedding,
+            embedders,
+            onnxruntime,
+            watch,
+            log,
+        } = self;
         Config {
             server: ServerConfig {
                 listen: server.listen,
@@ -507,6 +544,7 @@ impl RawConfig {
             },
             pipeline: ingest.pipeline(),
             sources: ingest.sources(),
+            embedding: EmbeddingConfig { cache_bytes: embedding.cache_bytes.0 as u64 },
             embedders,
             onnxruntime: Some(onnxruntime.library).filter(|path| !path.as_os_str().is_empty()),
             watch: watch
@@ -517,6 +555,7 @@ impl RawConfig {
                     path: w.path,
                     collection: w.collection,
                     ignore: w.ignore,
+                    poll: w.poll,
                 })
                 .collect(),
             log: LogConfig { level: log.level, format: log.format },

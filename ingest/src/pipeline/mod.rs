@@ -37,7 +37,7 @@ use self::recipe::Recipe;
 use self::stats::Counters;
 pub use self::stats::PipelineStats;
 use crate::chunk::{ChunkSettings, ChunkerParams};
-use crate::document::{DocumentEntry, EntryState, IngestOptions, RawDocument};
+use crate::document::{DocumentEntry, EntryState, IngestOptions, RawDocument, Stage};
 use crate::embed::registry::EmbedderRegistry;
 use crate::embed::service::EmbedService;
 use crate::error::{Error, ErrorKind, Result};
@@ -198,10 +198,12 @@ impl Pipeline {
         // Under another recipe the same words may have been embedded in another context.
         let reusable =
             stored.is_some_and(|entry| entry.chunks > 0 && recipe_of(&entry.version) == recipe.hash);
+        let progress = raw.progress.clone();
         let (prepared, common, admission) = self.prepare(&raw, &recipe, target, admission).await?;
         let entry = entry(&raw, &prepared, version);
         drop(raw);
         let (document_id, chunks, version) = (entry.id.clone(), entry.chunks, entry.version.clone());
+        progress.set(Stage::Embedding);
         let spaces = self.fill_spaces(collection, &document_id, reusable, &recipe, &prepared).await?;
         let batch = blocking(move || assemble::assemble(&common, &prepared, spaces)).await?;
         let seq_no = self.put(collection, entry, batch, (turn, admission)).await?;
@@ -270,6 +272,7 @@ impl Pipeline {
         blocking(move || {
             // Held by the work, not by its caller: a caller that goes away does not end the work.
             let _permit = permit;
+            raw.progress.set(Stage::Extracting);
             let prepared = prepare::prepare(&raw, &recipe, &config)?;
             let payload = derive::payload(&raw, &prepared.properties, &target)?;
             let common = RowCommon { document_id: raw.id.clone(), uri: raw.uri.clone(), payload };

@@ -38,6 +38,9 @@ pub(super) struct Args {
     /// With --watch: leave out what matches, in .gitignore form, may be given several times
     #[arg(long, value_name = "PATTERN", requires = "watch")]
     ignore: Vec<String>,
+    /// With --watch: find changes by scans only, for network folders and others where the system does not tell of them
+    #[arg(long, requires = "watch")]
+    poll: bool,
     /// Payload fields that follow from the path below the folder, as in: {team}/{year:integer}-*
     #[arg(long, value_name = "PATTERN")]
     path_fields: Option<PathFields>,
@@ -61,6 +64,7 @@ pub(in crate::cli) struct Reading {
     pub(in crate::cli) path_fields: Option<PathFields>,
     pub(in crate::cli) chunk: Option<ChunkSettings>,
     pub(in crate::cli) passwords: Vec<String>,
+    pub(in crate::cli) poll: bool,
 }
 
 impl Reading {
@@ -74,6 +78,7 @@ impl Reading {
             path_fields: args.path_fields.clone(),
             chunk: chunk_settings::parse(&args.chunk).map_err(Failure::usage)?,
             passwords: passwords.lines().map(str::to_owned).collect(),
+            poll: args.poll,
         })
     }
 }

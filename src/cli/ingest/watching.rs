@@ -68,7 +68,8 @@ pub(in crate::cli) async fn add_source(
     let mut ingest = connection.ingest();
     let known =
         ingest.list_sources(ListSourcesRequest { collection: collection.to_owned() }).await?.into_inner();
-    let asks_for_nothing = ignore.is_empty() && reading.path_fields.is_none() && reading.chunk.is_none();
+    let asks_for_nothing =
+        ignore.is_empty() && reading.path_fields.is_none() && reading.chunk.is_none() && !reading.poll;
     let known = known.sources.into_iter().find(|source| source.path == path);
     if let Some(source) = known.filter(|_| asks_for_nothing) {
         return Ok(source);
@@ -79,6 +80,7 @@ pub(in crate::cli) async fn add_source(
         ignore: ignore.to_vec(),
         path_fields: reading.path_fields.as_ref().map(|rule| rule.pattern().to_owned()).unwrap_or_default(),
         chunk: reading.chunk.clone(),
+        poll: reading.poll,
     };
     Ok(ingest.add_source(request).await?.into_inner().source.unwrap_or_default())
 }
@@ -140,9 +142,14 @@ async fn tell_failures(connection: &Connection, source: &Source) -> Outcome {
     let mut told = 0;
     let mut page = String::new();
     loop {
-        let request = ListSourceFilesRequest { source_id: source.id.clone(), limit: Some(PAGE), page };
+        let request = ListSourceFilesRequest {
+            source_id: source.id.clone(),
+            limit: Some(PAGE),
+            page,
+            states: vec![FileState::Failed.into()],
+        };
         let reply = connection.ingest().list_source_files(request).await?.into_inner();
-        for file in reply.files.iter().filter(|file| file.state() == FileState::Failed) {
+        for file in &reply.files {
             if told == MAX_TOLD_FAILURES {
                 eprintln!("failed: and more; {} in all", source.files_failed);
                 return Ok(());

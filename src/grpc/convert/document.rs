@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ragstone_index::document::{DocumentRecord, DocumentState};
-use ragstone_ingest::document::{IngestOptions, Passwords, RawDocument};
+use ragstone_ingest::document::{IngestOptions, Passwords, Progress, RawDocument};
 use ragstone_ingest::pipeline::{Ingested, Outcome};
 use ragstone_proto::v1;
 use ragstone_proto::v1::ingest_document_request::Content;
@@ -58,6 +58,7 @@ pub fn raw(request: v1::IngestDocumentRequest) -> Result<RawDocument> {
             path_fields: None,
             chunk: chunk::settings(request.chunk)?,
         }),
+        progress: Progress::default(),
     })
 }
 
