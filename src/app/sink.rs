@@ -10,13 +10,13 @@ use async_trait::async_trait;
 use ragstone_index::batch;
 use ragstone_index::collection::Collection;
 use ragstone_index::document::{DocumentRecord, DocumentState};
-use ragstone_index::schema::CollectionSchema;
+use ragstone_index::schema::{CollectionSchema, FieldType};
 use ragstone_index::store::Store;
 use ragstone_index::write::{Change, WriteReceipt, WriteRequest};
 use ragstone_ingest::chunk::embedding_text;
 use ragstone_ingest::document::{DocumentEntry, EntryState};
 use ragstone_ingest::pipeline::chunk_key;
-use ragstone_ingest::sink::{BatchSink, RejectedRow, RowsWritten, Target, TargetSpace};
+use ragstone_ingest::sink::{BatchSink, FieldKind, RejectedRow, RowsWritten, Target, TargetSpace};
 use ragstone_ingest::{Error, ErrorKind, Result};
 
 use super::embedding::put_column;
@@ -76,7 +76,20 @@ impl BatchSink for EngineSink {
             embedder: space.embedder.as_ref().map(|e| e.name.clone()),
             fingerprint: space.embedder.as_ref().map(|e| e.fingerprint.clone()),
         };
-        Ok(Target { spaces: schema.vectors.iter().map(space).collect() })
+        let kind = |kind: FieldType| match kind {
+            FieldType::Keyword => FieldKind::Keyword,
+            FieldType::Integer => FieldKind::Integer,
+            FieldType::Float => FieldKind::Float,
+            FieldType::Bool => FieldKind::Bool,
+            FieldType::Datetime => FieldKind::Datetime,
+            FieldType::Text => FieldKind::Text,
+        };
+        let payload = schema.payload.iter().map(|field| (field.name.clone(), kind(field.field_type)));
+        Ok(Target {
+            spaces: schema.vectors.iter().map(space).collect(),
+            payload: payload.collect(),
+            dynamic_payload: schema.dynamic_payload,
+        })
     }
 
     async fn document(&self, collection: &str, id: &str) -> Result<Option<DocumentEntry>> {

@@ -56,6 +56,9 @@ pub(super) struct Args {
     /// Compare with every vector instead of walking the graph
     #[arg(long)]
     exact: bool,
+    /// Give the larger chunk around each answer, where documents were cut in parent mode
+    #[arg(long)]
+    parents: bool,
     /// Print how the query was run
     #[arg(long)]
     explain: bool,
@@ -141,6 +144,7 @@ fn request(args: &Args) -> Outcome<SearchRequest> {
         fusion: fusion(args.fusion, args.vector_weight),
         params: Some(params),
         explain: args.explain,
+        with_parents: args.parents,
         ..SearchRequest::default()
     })
 }

@@ -15,8 +15,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use super::Args;
 use super::files::{FoundFile, find, request};
+use super::{Args, Reading};
 use crate::cli::connection::Connection;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::output::{count, one_line, print_json};
@@ -38,7 +38,12 @@ struct Summary {
     named_failed: bool,
 }
 
-pub(super) async fn run(args: &Args, connection: &Connection, interrupted: &CancellationToken) -> Outcome {
+pub(super) async fn run(
+    args: &Args,
+    reading: Reading,
+    connection: &Connection,
+    interrupted: &CancellationToken,
+) -> Outcome {
     let paths = args.paths.clone();
     let (files, unreadable) = tokio::task::spawn_blocking(move || find(&paths)).await?;
     let mut summary = Summary::default();
@@ -47,13 +52,13 @@ pub(super) async fn run(args: &Args, connection: &Connection, interrupted: &Canc
     }
     let files = Arc::new(files);
     let mut progress = Progress::new("ingesting", "files", Some(files.len() as u64));
-    send_all(args, connection, interrupted, &files, &mut summary, &mut progress).await?;
+    send_all((args, reading), connection, interrupted, &files, &mut summary, &mut progress).await?;
     drop(progress);
     report(args, &summary, files.len() as u64, interrupted.is_cancelled())
 }
 
 async fn send_all(
-    args: &Args,
+    (args, reading): (&Args, Reading),
     connection: &Connection,
     interrupted: &CancellationToken,
     files: &Arc<Vec<FoundFile>>,
@@ -65,6 +70,7 @@ async fn send_all(
     let (granted, credit) = watch::channel(IngestCredit::default());
     let feeder = Feeder {
         collection: args.collection.clone(),
+        reading,
         files: files.clone(),
         stop: interrupted.clone(),
         requests,
@@ -106,6 +112,7 @@ async fn send_all(
 /// Reads files and hands them to the stream until told to stop.
 struct Feeder {
     collection: String,
+    reading: Reading,
     files: Arc<Vec<FoundFile>>,
     stop: CancellationToken,
     requests: mpsc::Sender<IngestStreamRequest>,
@@ -128,7 +135,7 @@ impl Feeder {
             if !going || self.stop.is_cancelled() || !runtime.block_on(self.may_send()) {
                 return;
             }
-            going = match request(&self.collection, file, tag as u64) {
+            going = match request(&self.collection, file, tag as u64, &self.reading) {
                 Ok(request) => {
                     self.sent.items += 1;
                     self.sent.bytes += content_bytes(&request);
