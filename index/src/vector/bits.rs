@@ -145,6 +145,9 @@ impl Factors {
         let square: f32 = rest.iter().map(|x| x * x).sum();
         let signs: f32 = rest.iter().map(|x| x.abs()).sum();
         let product = square / signs;
+        if !square.is_finite() {
+            return Self { product: 0.0, error: f32::INFINITY };
+        }
         if !product.is_finite() {
             // A vector at the centre: its signs say nothing, and its product is 0.
             return Self::default();
