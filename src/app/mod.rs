@@ -10,6 +10,7 @@ pub mod collections;
 pub mod documents;
 pub mod embedding;
 pub mod error;
+pub mod exports;
 pub mod imports;
 pub mod parents;
 pub mod points;
@@ -59,6 +60,7 @@ pub struct App {
     source_changes: tokio::sync::Mutex<()>,
     document_streams: Arc<Semaphore>,
     imports: Arc<Semaphore>,
+    exports: Arc<Semaphore>,
     started: Instant,
     /// Cancelled when the server goes down: long streams end.
     stopping: CancellationToken,
@@ -97,6 +99,7 @@ impl App {
             source_changes: tokio::sync::Mutex::default(),
             document_streams: Arc::new(Semaphore::new(MAX_DOCUMENT_STREAMS)),
             imports: Arc::new(Semaphore::new(imports::MAX_IMPORTS)),
+            exports: Arc::new(Semaphore::new(exports::MAX_EXPORTS)),
             started: Instant::now(),
             stopping: CancellationToken::new(),
         });

@@ -1,4 +1,4 @@
-//! `ragstone import`: rows of Parquet and JSONL files into a collection.
+//! `ragstone import`: rows of Parquet, Arrow and JSONL files into a collection.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ use super::progress::Progress;
 /// Rejected rows that are told; the rest is counted.
 const MAX_TOLD_ERRORS: u64 = 100;
 
-/// Import rows of Parquet and JSONL files
+/// Import rows of Parquet, Arrow and JSONL files
 ///
 /// The server reads the files, so the paths are those of its machine. An import that was stopped, or a server that
 /// went down, goes on behind the last durable batch when the same command is run again.
@@ -57,6 +57,7 @@ pub(super) struct Args {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
     Parquet,
+    Arrow,
     Jsonl,
 }
 
@@ -96,6 +97,7 @@ async fn import(
         format: match args.format {
             None => ImportFormat::Unspecified,
             Some(Format::Parquet) => ImportFormat::Parquet,
+            Some(Format::Arrow) => ImportFormat::Arrow,
             Some(Format::Jsonl) => ImportFormat::Jsonl,
         }
         .into(),

@@ -10,10 +10,10 @@ mod compact;
 mod connection;
 mod delete;
 mod eval;
+mod export;
 mod extract;
 mod extract_worker;
 mod failure;
-mod filter_language;
 mod get;
 mod hits;
 mod import;
@@ -52,6 +52,7 @@ enum Command {
     Ingest(ingest::Args),
     Source(source::Args),
     Import(import::Args),
+    Export(export::Args),
     Search(search::Args),
     Get(get::Args),
     Delete(delete::Args),
@@ -102,6 +103,7 @@ async fn dispatch(command: Command) -> Outcome {
         Command::Ingest(args) => Box::pin(ingest::run(args)).await,
         Command::Source(args) => Box::pin(source::run(args)).await,
         Command::Import(args) => Box::pin(import::run(args)).await,
+        Command::Export(args) => Box::pin(export::run(args)).await,
         Command::Search(args) => Box::pin(search::run(args)).await,
         Command::Get(args) => Box::pin(get::run(args)).await,
         Command::Delete(args) => Box::pin(delete::run(args)).await,

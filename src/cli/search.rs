@@ -9,7 +9,8 @@ use serde_json::{Value as Json, json};
 use super::connection::{Connection, Target};
 use super::failure::{Failure, Outcome};
 use super::output::{Style, count, print_json, print_line};
-use super::{filter_language, hits, wire_json};
+use super::{hits, wire_json};
+use crate::filter_language;
 
 /// Ask a question and print the ranked answers
 #[derive(Debug, clap::Args)]

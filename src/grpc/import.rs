@@ -36,6 +36,7 @@ pub fn job(request: v1::ImportRequest) -> Result<ImportJob> {
     let format = match v1::ImportFormat::try_from(request.format) {
         Ok(v1::ImportFormat::Unspecified) => None,
         Ok(v1::ImportFormat::Parquet) => Some(ImportFormat::Parquet),
+        Ok(v1::ImportFormat::Arrow) => Some(ImportFormat::Arrow),
         Ok(v1::ImportFormat::Jsonl) => Some(ImportFormat::Jsonl),
         Err(_) => {
             return Err(Error::invalid("format", format!("{} is not a format known here", request.format)));

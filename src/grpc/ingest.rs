@@ -12,7 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::convert::{self, document};
-use super::{document_stream, import, reply};
+use super::{import, ingest_stream, reply};
 use crate::app::App;
 use crate::app::error::Error;
 use crate::app::sources::SourceDraft;
@@ -22,6 +22,7 @@ pub(super) struct Ingest(pub(super) Arc<App>);
 #[tonic::async_trait]
 impl IngestService for Ingest {
     type IngestDocumentsStream = ReceiverStream<Result<v1::IngestDocumentResponse, Status>>;
+    type IngestStreamStream = ReceiverStream<Result<v1::IngestStreamReply, Status>>;
     type ImportStream = ReceiverStream<Result<v1::ImportProgress, Status>>;
 
     async fn ingest_document(
@@ -41,7 +42,14 @@ impl IngestService for Ingest {
         &self,
         request: Request<Streaming<v1::IngestDocumentRequest>>,
     ) -> Result<Response<Self::IngestDocumentsStream>, Status> {
-        reply(document_stream::run(Arc::clone(&self.0), request.into_inner()))
+        reply(ingest_stream::documents(Arc::clone(&self.0), request.into_inner()))
+    }
+
+    async fn ingest_stream(
+        &self,
+        request: Request<Streaming<v1::IngestStreamRequest>>,
+    ) -> Result<Response<Self::IngestStreamStream>, Status> {
+        ingest_stream::open(Arc::clone(&self.0), request.into_inner()).await.map(Response::new)
     }
 
     async fn get_document(

@@ -44,6 +44,11 @@ impl TestServer {
         self.channel = channel;
     }
 
+    /// Where it listens, for the command line.
+    pub fn address(&self) -> String {
+        self.server.as_ref().unwrap().addr.to_string()
+    }
+
     pub async fn stop(&mut self) {
         if let Some(server) = self.server.take() {
             server.shutdown().await;

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, UInt32Array};
-use arrow::buffer::NullBuffer;
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
-use arrow::datatypes::DataType;
 
 use crate::batch;
+use crate::collection::export::vector_column;
 use crate::collection::snapshot::{PartView, Snapshot};
 use crate::collection::{Collection, CollectionStats, ScrollPage, ScrollRequest, SegmentStats, SpaceRecall};
 use crate::error::{Error, Result};
@@ -206,17 +205,7 @@ fn whole_row(snapshot: &Snapshot, view: &PartView, row: u32) -> Result<RecordBat
     let fixed = fixed.ok_or_else(|| Error::Internal(format!("row {row} is not there")))?;
     let mut columns: Vec<ArrayRef> = fixed.columns().to_vec();
     for (space, definition) in snapshot.schema.vectors.iter().enumerate() {
-        let vector = view.vector(space, row);
-        let present = NullBuffer::from(vec![vector.is_some()]);
-        let values = vector.unwrap_or_else(|| vec![0.0; definition.dimension as usize]);
-        let DataType::FixedSizeList(item, length) = batch::vector_type(definition.dimension) else {
-            return Err(Error::Internal("a vector column is no list".into()));
-        };
-        let list =
-            FixedSizeListArray::try_new(item, length, Arc::new(Float32Array::from(values)), Some(present))
-                .map_err(|error| Error::Internal(error.to_string()))?;
-        debug_assert_eq!(list.len(), 1);
-        columns.push(Arc::new(list));
+        columns.push(vector_column(view, space, definition.dimension, &[row])?);
     }
     RecordBatch::try_new(batch::arrow_schema(&snapshot.schema), columns)
         .map_err(|error| Error::Internal(error.to_string()))

@@ -133,6 +133,16 @@ impl PartView {
         found.ok_or_else(|| Error::Internal(format!("row {row} is not there")))
     }
 
+    /// Calls `use_vector` with the vector of a row.
+    pub(crate) fn with_vector<R>(
+        &self,
+        space: usize,
+        row: u32,
+        use_vector: impl FnOnce(Option<&[f32]>) -> R,
+    ) -> R {
+        self.part.with_vector(space, row, use_vector)
+    }
+
     /// The vector of a row.
     pub(crate) fn vector(&self, space: usize, row: u32) -> Option<Vec<f32>> {
         match &self.part {

@@ -7,7 +7,7 @@ use roaring::RoaringBitmap;
 
 use crate::directory::Directory;
 use crate::error::{Error, ErrorKind, Result};
-use crate::file_format::open_file;
+use crate::file_format::{map_file, open_file};
 use crate::keyword::SegmentKeywords;
 use crate::schema::{CollectionSchema, VectorSpace};
 use crate::segment::id_index::IdIndex;
@@ -41,13 +41,16 @@ pub(crate) fn open_segment(
         return Err(Error::corrupt(files.ids(), 0, format!("{} ids for {rows} rows", ids.len())));
     }
     let mut vectors = Vec::with_capacity(schema.vectors.len());
+    let mut vector_bytes = Vec::with_capacity(schema.vectors.len());
     for space in &schema.vectors {
-        vectors.push(open_vectors(directory, &files, space, rows, params, verify)?);
+        let (opened, data) = open_vectors(directory, &files, space, rows, params, verify)?;
+        vectors.push(opened);
+        vector_bytes.push(data);
     }
     let keywords = open_keywords(directory, &files, schema, &batches, verify)?;
     let sizes = directory.list(&files.dir)?;
     let bytes = sizes.iter().filter_map(|name| directory.len(&format!("{}/{name}", files.dir)).ok()).sum();
-    Ok(Segment { id, rows, bytes, batches, ids, documents, vectors, keywords })
+    Ok(Segment { id, rows, bytes, batches, ids, documents, vectors, vector_bytes, keywords })
 }
 
 /// Opens a derived file; one that is missing or damaged is built again, once.
@@ -97,11 +100,11 @@ fn open_vectors(
     rows: u32,
     params: &VectorsParams,
     verify: bool,
-) -> Result<SegmentVectors> {
+) -> Result<(SegmentVectors, Bytes)> {
     let present = open_file(directory, &files.present(&space.name), PRESENT, verify)?;
     let present = RoaringBitmap::deserialize_from(&present[..])
         .map_err(|error| Error::corrupt(files.present(&space.name), 0, error.to_string()))?;
-    let data = open_file(directory, &files.vectors(&space.name), VECTORS, verify)?;
+    let (data, residency) = map_file(directory, &files.vectors(&space.name), VECTORS, verify)?;
     let open = || {
         let graph = open_graph(directory, files, space, verify)?;
         SegmentVectors::open(
@@ -113,10 +116,10 @@ fn open_vectors(
             Some(present.clone()),
             graph,
         )
-        .map(|vectors| vectors.kept(space.index.storage))
+        .map(|vectors| vectors.kept(space.index.storage, residency.clone()))
     };
     let rebuild = || write_graph(directory, files, space, &present, params, &AtomicBool::new(false));
-    rebuilt_if_damaged(directory, &[files.graph(&space.name)], open, rebuild)
+    Ok((rebuilt_if_damaged(directory, &[files.graph(&space.name)], open, rebuild)?, data.clone()))
 }
 
 /// A segment of few rows has no graph, so a missing file is not damage in itself.

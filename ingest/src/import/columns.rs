@@ -28,13 +28,16 @@ pub struct ColumnMapping {
     pub text: Option<String>,
     /// Absent: `title`.
     pub title: Option<String>,
-    /// Vector space to column. Absent: a column named as the space; for the first space also `vector` or `embedding`.
+    /// Vector space to column. Absent: a column named as the space, or as in an export; for the first space also `vector` or `embedding`.
     pub vectors: BTreeMap<String, String>,
     /// Absent: `document_id`.
     pub document_id: Option<String>,
     /// When given, only these columns become payload.
     pub payload: Vec<String>,
 }
+
+/// Before the name of a vector space in the columns of an export.
+pub(super) const VECTOR_PREFIX: &str = "vector:";
 
 /// What a column can be, by its type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +62,10 @@ pub(super) struct Roles {
     /// By vector space of the target.
     pub vectors: Vec<Option<String>>,
     pub payload: Vec<String>,
+    /// A column of JSON objects that is the payload.
+    pub payload_json: Option<String>,
+    /// Columns that go to the collection as they are, under the same name.
+    pub carried: Vec<String>,
 }
 
 impl ColumnMapping {
@@ -92,7 +99,8 @@ impl ColumnMapping {
             ..Roles::default()
         };
         for (at, space) in target.spaces.iter().enumerate() {
-            let mut tried = vec![space.name.as_str()];
+            let exported = format!("{VECTOR_PREFIX}{}", space.name);
+            let mut tried = vec![exported.as_str(), space.name.as_str()];
             if at == 0 {
                 tried.extend(VECTOR_NAMES);
             }
@@ -121,8 +129,9 @@ impl ColumnMapping {
 impl Roles {
     /// All columns that hold something other than payload.
     pub fn named(&self) -> impl Iterator<Item = &str> {
-        let single = [&self.id, &self.text, &self.title, &self.document_id];
-        single.into_iter().chain(&self.vectors).filter_map(|name| name.as_deref())
+        let single = [&self.id, &self.text, &self.title, &self.document_id, &self.payload_json];
+        let named = single.into_iter().chain(&self.vectors).filter_map(|name| name.as_deref());
+        named.chain(self.carried.iter().map(String::as_str))
     }
 }
 

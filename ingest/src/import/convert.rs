@@ -1,4 +1,4 @@
-//! A batch of a Parquet file to [`Rows`]: each column to what its role asks for.
+//! A batch of a file to [`Rows`]: each column to what its role asks for.
 
 use std::sync::Arc;
 
@@ -79,6 +79,12 @@ pub(super) fn convert(
             None => None,
         });
     }
+    let payloads = match &roles.payload_json {
+        Some(_) => text(&roles.payload_json)?,
+        None => payloads(batch, roles)?,
+    };
+    let carried = roles.carried.iter().map(|name| Ok((name.clone(), Arc::clone(column(batch, name)?))));
+    let carried = carried.collect::<Result<_>>()?;
     let read = count as u64;
     let rows = Rows {
         path: Arc::clone(origin.path),
@@ -88,8 +94,9 @@ pub(super) fn convert(
         document_ids,
         texts: text(&roles.text)?,
         titles: text(&roles.title)?,
-        payloads: payloads(batch, roles)?,
+        payloads,
         vectors: spaces,
+        carried,
         read,
         errors: Vec::new(),
         after: Position { file: origin.file, row_group: origin.row_group, row: origin.row + read, byte: 0 },

@@ -1,7 +1,6 @@
 //! Reads a JSON Lines file from any line on. Each line is a row of its own: a bad one is skipped, however bad it is.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::io::{BufRead, BufReader};
 use std::sync::Arc;
 
 use arrow::array::{FixedSizeListArray, Float32Array, NullBufferBuilder, StringArray};
@@ -10,10 +9,11 @@ use serde_json::{Map, Value};
 use super::checkpoint::Position;
 use super::columns::{ColumnMapping, DOCUMENT_ID_NAMES, ID_NAMES, TEXT_NAMES, TITLE_NAMES, VECTOR_NAMES};
 use super::ids::MadeIds;
+use super::input::{Input, unreadable};
 use super::plan::{FileError, Plan, Stop};
 use super::rows::{Rows, defect, vector_item};
 use super::{EMBEDDED_BATCH_ROWS, MAX_LINE_BYTES, MAX_WRITE_BYTES, RowError};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 
 /// Reads a file from `start` on. `emit` takes each batch in order.
 pub(super) fn read(
@@ -22,9 +22,8 @@ pub(super) fn read(
     emit: &mut dyn FnMut(Rows) -> Result<(), Stop>,
 ) -> Result<(), FileError> {
     let file = plan.files.get(start.file).ok_or(FileError::Stopped(Stop))?;
-    let mut handle = File::open(&file.path).map_err(|error| unreadable(&error))?;
-    handle.seek(SeekFrom::Start(start.byte)).map_err(|error| unreadable(&error))?;
-    let mut lines = Lines { input: BufReader::with_capacity(1 << 18, handle), line: Vec::new() };
+    let input = Input::open(&file.path)?.read_from(start.byte)?;
+    let mut lines = Lines { input: BufReader::with_capacity(1 << 18, input), line: Vec::new() };
     let path: Arc<str> = file.path.display().to_string().into();
     let made_ids = MadeIds::new(&file.path);
     let embeds = plan.target.spaces.iter().any(|space| space.embedder.is_some());
@@ -251,6 +250,7 @@ impl<'a> Batch<'a> {
             titles: optional(self.titles),
             payloads: optional(self.payloads),
             vectors,
+            carried: Vec::new(),
             read: self.read,
             errors: self.errors,
             after: self.after,
@@ -353,8 +353,4 @@ fn short(value: &Value) -> String {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text,
     }
-}
-
-fn unreadable(error: &std::io::Error) -> Error {
-    Error::new(ErrorKind::Unavailable, format!("the file can't be read: {error}"))
 }

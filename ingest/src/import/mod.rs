@@ -1,4 +1,4 @@
-//! Batch import of Parquet and JSON Lines files into a collection.
+//! Batch import of Parquet, Arrow and JSON Lines files into a collection.
 //!
 //! [`run`] reads the files of an [`ImportJob`] one after the other, embeds texts that have no vector, and writes batches
 //! to a [`BatchSink`](crate::sink::BatchSink). With every batch it commits where it stands, so the same job goes on
@@ -6,17 +6,21 @@
 //!
 //! It knows nothing of documents and chunks: a row is a point.
 
+mod arrow_file;
 mod checkpoint;
 mod columns;
 mod convert;
 mod embedding;
+mod exported;
 mod ids;
+mod input;
 mod json;
 mod jsonl;
 mod parquet;
 mod plan;
 mod rows;
 mod run;
+mod table;
 mod vectors;
 mod write;
 
@@ -52,6 +56,8 @@ pub const MAX_PROGRESS_ERRORS: usize = 100;
 pub enum ImportFormat {
     /// Apache Parquet.
     Parquet,
+    /// An Arrow IPC file.
+    Arrow,
     /// One JSON object a line.
     Jsonl,
 }
@@ -61,7 +67,7 @@ pub enum ImportFormat {
 pub struct ImportJob {
     /// Target collection.
     pub collection: String,
-    /// Files, or folders whose Parquet and JSON Lines files are meant (in order of name, not their subfolders).
+    /// Files, or folders whose Parquet, Arrow and JSON Lines files are meant (in order of name, not their subfolders).
     pub paths: Vec<PathBuf>,
     /// `None`: by each file's extension.
     pub format: Option<ImportFormat>,
@@ -148,9 +154,9 @@ pub struct ImportSummary {
 pub struct RowError {
     /// The file.
     pub path: String,
-    /// Parquet only.
+    /// Parquet, and Arrow, where it is the batch.
     pub row_group: Option<u32>,
-    /// From 0 within the row group (Parquet); the line, from 1 (JSON Lines).
+    /// From 0 within the row group (Parquet, Arrow); the line, from 1 (JSON Lines).
     pub row: u64,
     /// Column at fault.
     pub column: String,

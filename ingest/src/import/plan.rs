@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use super::checkpoint::Position;
 use super::columns::{ColumnMapping, Roles};
 use super::rows::Rows;
-use super::{ImportFormat, ImportJob, MAX_BATCH_ROWS, MAX_FILES, MAX_JOB_ID_BYTES, jsonl, parquet};
+use super::{
+    ImportFormat, ImportJob, MAX_BATCH_ROWS, MAX_FILES, MAX_JOB_ID_BYTES, arrow_file, jsonl, parquet,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sink::Target;
 
@@ -99,6 +101,7 @@ impl Plan {
     ) -> Result<(), FileError> {
         match self.files.get(start.file).map(|file| file.format) {
             Some(ImportFormat::Parquet) => parquet::read(self, start, emit),
+            Some(ImportFormat::Arrow) => arrow_file::read(self, start, emit),
             Some(ImportFormat::Jsonl) => jsonl::read(self, start, emit),
             None => Ok(()),
         }
@@ -125,6 +128,7 @@ impl PlannedFile {
     fn rows(&self) -> Option<u64> {
         match self.format {
             ImportFormat::Parquet => Some(parquet::row_count(&self.path).unwrap_or_default()),
+            ImportFormat::Arrow => Some(arrow_file::row_count(&self.path).unwrap_or_default()),
             ImportFormat::Jsonl => None,
         }
     }
@@ -142,7 +146,8 @@ fn expand(path: &Path, format: Option<ImportFormat>, at: &str, files: &mut Vec<P
     let metadata = std::fs::metadata(&path).map_err(unreadable)?;
     if metadata.is_file() {
         let format = format.or_else(|| format_of(&path)).ok_or_else(|| {
-            let message = format!("{}: expected .parquet, .jsonl or .ndjson, or a format", path.display());
+            let message =
+                format!("{}: expected .parquet, .arrow, .jsonl or .ndjson, or a format", path.display());
             Error::invalid(at, message)
         })?;
         files.push(PlannedFile { path, format });
@@ -167,6 +172,7 @@ fn expand(path: &Path, format: Option<ImportFormat>, at: &str, files: &mut Vec<P
 fn format_of(path: &Path) -> Option<ImportFormat> {
     match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
         "parquet" | "pq" => Some(ImportFormat::Parquet),
+        "arrow" | "ipc" | "feather" => Some(ImportFormat::Arrow),
         "jsonl" | "ndjson" => Some(ImportFormat::Jsonl),
         _ => None,
     }
@@ -186,6 +192,7 @@ fn inputs(job: &ImportJob, files: &[PlannedFile]) -> Result<String> {
         part(file.path.as_os_str().as_encoded_bytes());
         part(match file.format {
             ImportFormat::Parquet => b"parquet",
+            ImportFormat::Arrow => b"arrow",
             ImportFormat::Jsonl => b"jsonl",
         });
         let metadata = std::fs::metadata(&file.path).ok();

@@ -25,6 +25,8 @@ pub(super) struct Rows {
     pub payloads: Option<StringArray>,
     /// By vector space of the target.
     pub vectors: Vec<Option<FixedSizeListArray>>,
+    /// Columns that go on as they are, by name.
+    pub carried: Vec<(String, ArrayRef)>,
     /// Rows read, those that are not here for their errors included.
     pub read: u64,
     pub errors: Vec<RowError>,
@@ -79,6 +81,9 @@ impl Rows {
         for column in &mut self.vectors {
             *column = column.as_ref().map(|column| filtered(column, &keep)).transpose()?;
         }
+        for (_, column) in &mut self.carried {
+            *column = filter(column, &keep).map_err(|error| defect(&error))?;
+        }
         Ok(self)
     }
 
@@ -103,6 +108,10 @@ impl Rows {
                 fields.push(Field::new(format!("vector:{}", space.name), column.data_type().clone(), true));
                 columns.push(Arc::new(column.clone()));
             }
+        }
+        for (name, column) in &self.carried {
+            fields.push(Field::new(name, column.data_type().clone(), true));
+            columns.push(Arc::clone(column));
         }
         RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|error| defect(&error))
     }

@@ -178,6 +178,11 @@ impl Pipeline {
         self.budget.admit(bytes).await
     }
 
+    /// Bytes that could be admitted at once, for callers that pace those who send to them.
+    pub fn free_bytes(&self) -> usize {
+        self.budget.free()
+    }
+
     /// As [`Self::ingest`], for content that was read under an admission.
     pub async fn ingest_admitted(
         &self,

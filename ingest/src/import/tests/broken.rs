@@ -51,22 +51,31 @@ async fn a_truncated_file_is_named_and_the_others_go_on() {
 #[tokio::test]
 async fn flipped_bits_never_do_more_than_fail_the_file() {
     let folder = tempfile::tempdir().unwrap();
-    let good = write_parquet(folder.path(), "good.parquet", &table(50), 20);
-    let bytes = std::fs::read(&good).unwrap();
-    let bad = folder.path().join("bad.parquet");
-    let seed = 20;
-    let mut random = StdRng::seed_from_u64(seed);
-    for round in 0..150 {
-        let mut broken = bytes.clone();
-        for _ in 0..random.random_range(1..4) {
-            let at = random.random_range(0..broken.len());
-            broken[at] ^= 1 << random.random_range(0..8);
+    let parquet = write_parquet(folder.path(), "good.parquet", &table(50), 20);
+    let arrow = write_arrow(folder.path(), "good.arrow", &table(50), 20);
+    for good in [parquet, arrow] {
+        let bytes = std::fs::read(&good).unwrap();
+        let bad = folder.path().join("bad").with_extension(good.extension().unwrap());
+        let seed = 20;
+        let mut random = StdRng::seed_from_u64(seed);
+        for round in 0..150 {
+            let mut broken = bytes.clone();
+            for _ in 0..random.random_range(1..4) {
+                let at = random.random_range(0..broken.len());
+                broken[at] ^= 1 << random.random_range(0..8);
+            }
+            std::fs::write(&bad, &broken).unwrap();
+            let sink = MapSink::new(vec![space("v", 2, None)]);
+            let summary = import(&sink, job(&[&bad, &good])).await.unwrap();
+            assert!(summary.files_failed <= 1, "seed {seed}, round {round}: {summary:?}");
+            assert!(sink.points.lock().contains_key("p49"), "seed {seed}, round {round}");
         }
-        std::fs::write(&bad, &broken).unwrap();
-        let sink = MapSink::new(vec![space("v", 2, None)]);
-        let summary = import(&sink, job(&[&bad, &good])).await.unwrap();
-        assert!(summary.files_failed <= 1, "seed {seed}, round {round}: {summary:?}");
-        assert!(sink.points.lock().contains_key("p49"), "seed {seed}, round {round}");
+        for length in (0..bytes.len()).step_by(37) {
+            std::fs::write(&bad, &bytes[..length]).unwrap();
+            let sink = MapSink::new(vec![space("v", 2, None)]);
+            let summary = import(&sink, job(&[&bad, &good])).await.unwrap();
+            assert_eq!(summary.files_failed, 1, "{} bytes of {}", length, good.display());
+        }
     }
 }
 
@@ -140,7 +149,7 @@ async fn requests_that_make_no_sense_are_refused() {
     for (paths, kind, words) in [
         (vec![], ErrorKind::InvalidArgument, "no files"),
         (vec![Path::new("/no/such/file.parquet")], ErrorKind::NotFound, "/no/such/file.parquet"),
-        (vec![odd.as_path()], ErrorKind::InvalidArgument, ".parquet, .jsonl"),
+        (vec![odd.as_path()], ErrorKind::InvalidArgument, ".parquet, .arrow, .jsonl"),
         (vec![folder.path()], ErrorKind::InvalidArgument, "no files"),
         (vec![Path::new("/dev/null")], ErrorKind::InvalidArgument, "neither a file nor a folder"),
     ] {

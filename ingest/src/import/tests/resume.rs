@@ -33,10 +33,10 @@ async fn in_pieces(sink: &Arc<MapSink>, job: &ImportJob, writes: u64) -> usize {
 }
 
 #[tokio::test]
-async fn parquet_goes_on_inside_of_a_row_group() {
+async fn parquet_and_arrow_go_on_inside_of_a_row_group() {
     let folder = tempfile::tempdir().unwrap();
     let first = write_parquet(folder.path(), "a.parquet", &table(0, 1_000), 300);
-    let second = write_parquet(folder.path(), "b.parquet", &table(1_000, 777), 100);
+    let second = write_arrow(folder.path(), "b.arrow", &table(1_000, 777), 100);
     let sink = MapSink::new(Vec::new());
     let mut job = job(&[&first, &second]);
     job.batch_rows = 70;

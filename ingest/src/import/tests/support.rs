@@ -226,6 +226,17 @@ pub fn write_parquet(folder: &Path, name: &str, batch: &RecordBatch, row_group_r
     path
 }
 
+pub fn write_arrow(folder: &Path, name: &str, batch: &RecordBatch, batch_rows: usize) -> PathBuf {
+    let path = folder.join(name);
+    let mut writer =
+        arrow::ipc::writer::FileWriter::try_new(File::create(&path).unwrap(), &batch.schema()).unwrap();
+    for from in (0..batch.num_rows()).step_by(batch_rows) {
+        writer.write(&batch.slice(from, batch_rows.min(batch.num_rows() - from))).unwrap();
+    }
+    writer.finish().unwrap();
+    path
+}
+
 pub fn write_lines(folder: &Path, name: &str, lines: &[&str]) -> PathBuf {
     let path = folder.join(name);
     std::fs::write(&path, lines.join("\n")).unwrap();
