@@ -82,7 +82,7 @@ pub(super) fn read(
 /// Words of a line that hardly any table has.
 const MANY_WORDS: usize = 14;
 
-/// A page that is mostly a table, by its rows; `None`: it is none, or words of it would be lost.
+/// A page that is mostly a table, or was turned, by its rows; `None`: it is neither, or words of it would be lost.
 fn as_rows(pdf: &PdfDocument, index: usize, page: &str) -> Option<String> {
     let lines = page.lines().filter(|line| !line.trim().is_empty()).count();
     if lines == 0 || page.split_whitespace().count() > lines * MANY_WORDS {
@@ -93,9 +93,14 @@ fn as_rows(pdf: &PdfDocument, index: usize, page: &str) -> Option<String> {
         y: word.bbox.y,
         width: word.bbox.width,
         height: word.bbox.height,
+        climbs: word
+            .chars
+            .last()
+            .zip(word.chars.first())
+            .map_or(0.0, |(last, first)| last.bbox.y - first.bbox.y),
         text: word.text,
     });
-    let rows = pdf_rows::table(words.collect())?;
+    let rows = pdf_rows::rows_of_page(words.collect())?;
     let letters = |text: &str| text.chars().filter(|c| c.is_alphanumeric()).count();
     (letters(&rows) * 10 >= letters(page) * 9).then_some(rows)
 }

@@ -1,5 +1,5 @@
-//! Pages of a PDF that are mostly a table, row by row. Readers of columns take such a page column by column, which tears
-//! its rows apart. It only knows words and where they stand.
+//! Pages of a PDF that are mostly a table, and pages that were turned by a quarter, row by row. Readers of columns take
+//! such a page column by column, which tears its rows apart. It only knows words and where they stand.
 
 /// Fewest cells of a row, and fewest rows of a page, that make it a table.
 const MIN_CELLS: usize = 3;
@@ -19,6 +19,8 @@ pub(super) struct Placed {
     pub y: f32,
     pub width: f32,
     pub height: f32,
+    /// How far up its last letter stands from its first one.
+    pub climbs: f32,
 }
 
 impl Placed {
@@ -33,32 +35,50 @@ impl Placed {
     }
 }
 
-/// The page as rows, where most of its rows have cells; `None`: it is no table.
-pub(super) fn table(words: Vec<Placed>) -> Option<String> {
-    if lies_on_its_side(&words) {
-        return None;
+/// The page as rows, where most of its rows have cells, or where it was turned; `None`: it is neither.
+pub(super) fn rows_of_page(mut words: Vec<Placed>) -> Option<String> {
+    let is_turned = lies_on_its_side(&words);
+    if is_turned {
+        turn_back(&mut words);
     }
     let rows = rows(words);
     let cells: Vec<Vec<String>> = rows.iter().map(|row| cells(row)).collect();
+    if is_turned || is_table(&cells) {
+        Some(cells.iter().map(|row| row.join(" | ")).collect::<Vec<_>>().join("\n"))
+    } else {
+        None
+    }
+}
+
+fn is_table(cells: &[Vec<String>]) -> bool {
     let tabular = || cells.iter().filter(|row| row.len() >= MIN_CELLS);
     let count = tabular().count();
     if count < MIN_ROWS || count * 2 < cells.len() {
-        return None;
+        return false;
     }
     let words: usize = tabular().flatten().map(|cell| cell.split(' ').count()).sum();
     let parts: usize = tabular().map(Vec::len).sum();
     #[expect(clippy::cast_precision_loss, reason = "counts of a page are small")]
     let average = words as f32 / parts.max(1) as f32;
-    if average > MAX_CELL_WORDS {
-        return None;
-    }
-    Some(cells.iter().map(|row| row.join(" | ")).collect::<Vec<_>>().join("\n"))
+    average <= MAX_CELL_WORDS
 }
 
-/// Whether the words run upwards or downwards: their rows are not those of the page.
+/// Whether most words run upwards or downwards.
 fn lies_on_its_side(words: &[Placed]) -> bool {
     let long = || words.iter().filter(|word| word.text.chars().count() > 3);
-    long().filter(|word| word.height > word.width).count() * 5 > long().count()
+    long().filter(|word| word.height > word.width).count() * 2 > long().count()
+}
+
+/// Turns the page so that its words run from left to right.
+fn turn_back(words: &mut [Placed]) {
+    let climbs: f32 = words.iter().map(|word| word.climbs).filter(|climbs| climbs.is_finite()).sum();
+    for word in words {
+        (word.x, word.y) = match climbs >= 0.0 {
+            true => (word.y, -word.x - word.width),
+            false => (-word.y - word.height, word.x),
+        };
+        (word.width, word.height) = (word.height, word.width);
+    }
 }
 
 /// Words that stand beside each other, from the top of the page down, each row from the left.
@@ -118,6 +138,7 @@ mod tests {
                         y: 700.0 - row as f32 * 14.0 + (at % 2) as f32,
                         width: word.len() as f32 * 5.0,
                         height: 10.0,
+                        climbs: 0.0,
                     });
                 }
                 at += word.len() + 1;
@@ -137,7 +158,7 @@ mod tests {
             "erato     o 0         5 ok",
             "clio      none        4 ok",
         ];
-        let found = table(page(&lines)).unwrap();
+        let found = rows_of_page(page(&lines)).unwrap();
         assert!(
             found.starts_with("Method of Cichelli\nword | g value | slot\neuterpe | e 0 | 7 ok\n"),
             "{found}"
@@ -146,13 +167,36 @@ mod tests {
     }
 
     #[test]
+    fn turned_pages_are_turned_back() {
+        let lines = ["Stones are hard and heavy.", "Some of them are soft, though."];
+        let up = page(&lines).into_iter().map(|word| Placed {
+            x: -word.y - word.height,
+            y: word.x,
+            width: word.height,
+            height: word.width,
+            climbs: word.width,
+            ..word
+        });
+        let down = page(&lines).into_iter().map(|word| Placed {
+            x: word.y,
+            y: -word.x - word.width,
+            width: word.height,
+            height: word.width,
+            climbs: -word.width,
+            ..word
+        });
+        assert_eq!(rows_of_page(up.collect()).unwrap(), lines.join("\n"));
+        assert_eq!(rows_of_page(down.collect()).unwrap(), lines.join("\n"));
+    }
+
+    #[test]
     fn prose_is_no_table() {
         let prose = ["Stones are hard and heavy things.", "Some of them are soft, though.", "Talc is one."];
-        assert_eq!(table(page(&prose)), None);
+        assert_eq!(rows_of_page(page(&prose)), None);
         let column = "long lines of a narrow column      and the next one beside it here      third column with words too";
-        assert_eq!(table(page(&[column; 10])), None);
-        assert_eq!(table(page(&["a      b      c"; 3])), None);
-        assert_eq!(table(Vec::new()), None);
+        assert_eq!(rows_of_page(page(&[column; 10])), None);
+        assert_eq!(rows_of_page(page(&["a      b      c"; 3])), None);
+        assert_eq!(rows_of_page(Vec::new()), None);
     }
 
     #[test]
@@ -165,8 +209,9 @@ mod tests {
                 y: value,
                 width: value,
                 height: value * index as f32,
+                climbs: value,
             });
         }
-        assert!(table(words).unwrap().contains("a | b | c"));
+        assert!(rows_of_page(words).unwrap().contains("a | b | c"));
     }
 }
