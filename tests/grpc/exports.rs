@@ -36,7 +36,8 @@ fn varied(i: usize) -> v1::Point {
     }
     let list = |values| value(Kind::ListValue(v1::ListValue { values }));
     let inner =
-        payload([("deep", value(Kind::BoolValue(i.is_multiple_of(2)))), ("näme", word("größe \"q\"\n"))]).unwrap();
+        payload([("deep", value(Kind::BoolValue(i.is_multiple_of(2)))), ("näme", word("größe \"q\"\n"))])
+            .unwrap();
     let content = payload([
         ("string", word(&format!("s{i}"))),
         ("integer", value(Kind::IntegerValue(i64::MAX - i as i64))),
