@@ -13,7 +13,7 @@ use std::io::{self, BufWriter, Read as _, Write};
 
 use bytes::Bytes;
 
-use crate::directory::{Directory, FileWriter};
+use crate::directory::{Directory, FileWriter, Residency};
 use crate::error::{Error, Result};
 
 /// Bytes before the body.
@@ -58,7 +58,27 @@ pub fn seal_bytes(directory: &dyn Directory, path: &str, kind: FileKind, body: &
 /// [`Error::Corruption`] says where the file is wrong; [`Error::FailedPrecondition`] means that a newer version of the
 /// program wrote it.
 pub fn open_file(directory: &dyn Directory, path: &str, kind: FileKind, verify: bool) -> Result<Bytes> {
-    let file = directory.read(path)?;
+    body_of(directory, path, kind, verify, &directory.read(path)?)
+}
+
+/// [`open_file`] with a say in which pages of it are in memory. In their numbering, the body starts at [`HEADER_BYTES`].
+pub fn map_file(
+    directory: &dyn Directory,
+    path: &str,
+    kind: FileKind,
+    verify: bool,
+) -> Result<(Bytes, Residency)> {
+    let (file, residency) = directory.map(path)?;
+    Ok((body_of(directory, path, kind, verify, &file)?, residency))
+}
+
+fn body_of(
+    directory: &dyn Directory,
+    path: &str,
+    kind: FileKind,
+    verify: bool,
+    file: &Bytes,
+) -> Result<Bytes> {
     let corrupt =
         |offset: usize, message: String| Error::corrupt(directory.full_path(path), offset as u64, message);
     if file.len() < HEADER_BYTES + FOOTER_BYTES {

@@ -14,6 +14,7 @@ pub mod error;
 pub mod file_format;
 pub mod filter;
 mod fusion;
+mod heap;
 pub mod keyword;
 pub mod ledger;
 pub mod log;

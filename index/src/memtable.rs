@@ -23,7 +23,7 @@ use crate::vector::{LIVE_GRAPH_MIN_ROWS, LiveVectors};
 
 /// No row.
 const NONE: u32 = u32::MAX;
-/// Bytes that a row costs beside its columns: ids in maps, postings' fixed part.
+/// Bytes that a row costs beside its columns and vectors: ids in maps, postings' fixed part.
 const ROW_OVERHEAD: usize = 256;
 
 /// A batch of rows as it was written.
@@ -84,9 +84,10 @@ impl Memtable {
         self.rows.load(Ordering::Acquire) as u32
     }
 
-    /// Memory that its rows take, roughly.
+    /// Memory that its rows take, roughly: what lies beside the vectors, their codes and the live graph.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
+        let vectors: usize = self.vectors.iter().map(LiveVectors::memory_bytes).sum();
+        self.bytes.load(Ordering::Relaxed) + vectors
     }
 
     /// Appends rows; they stay invisible until a snapshot names them. Only one caller at a time.
@@ -116,12 +117,12 @@ impl Memtable {
             }
         }
         let text_bytes = (0..count).map(|row| rows.text(row).map_or(0, str::len)).sum::<usize>();
-        let bytes: usize =
-            batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum();
-        self.bytes.fetch_add(bytes + text_bytes + count * ROW_OVERHEAD, Ordering::Relaxed);
         // Vectors live in `LiveVectors` alone; a second copy here would double the memtable.
         let fixed: Vec<usize> = (0..batch::FIXED_COLUMNS).collect();
         let batch = batch.project(&fixed).map_err(|error| Error::Internal(error.to_string()))?;
+        let bytes: usize =
+            batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum();
+        self.bytes.fetch_add(bytes + text_bytes + count * ROW_OVERHEAD, Ordering::Relaxed);
         self.batches.write().push(Arc::new(MemBatch { base, batch, rows, typed }));
         self.rows.store(base as usize + count, Ordering::Release);
         Ok(())

@@ -28,7 +28,7 @@ pub const MAX_COLLECTIONS: usize = 10_000;
 /// How the engine uses memory and cores.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoreOptions {
-    /// A memtable of more bytes is sealed.
+    /// A memtable that takes more bytes of memory is sealed.
     pub memtable_max_bytes: usize,
     /// A memtable of more rows is sealed.
     pub memtable_max_rows: usize,

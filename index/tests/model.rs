@@ -1,7 +1,8 @@
 //! A model test: seeded random operations on a collection, each answer compared with a map and brute force.
 //!
 //! It covers upserts, documents, deletes by id, document and filter, filters of every kind, three vector spaces (one of them
-//! on some points only), seals, compactions, reopening with other options, and power cuts. Environment:
+//! on some points only) indexed in all ways, also changed on the way, seals, compactions, reopening with other options, and
+//! power cuts. Environment:
 //! `RAGSTONE_MODEL_SEED` makes it another run, `RAGSTONE_MODEL_SECONDS` one of that length (with fresh collections and seeds,
 //! one after the other).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
@@ -18,11 +19,14 @@ use rand::{Rng, SeedableRng};
 use serde_json::{Map, Value, json};
 
 use ragstone_index::batch;
-use ragstone_index::collection::{Collection, ScrollRequest};
+use ragstone_index::collection::{Collection, SchemaUpdate, ScrollRequest};
 use ragstone_index::directory::{Directory, FaultyDirectory, MemDirectory};
 use ragstone_index::document::{DocumentRecord, DocumentState};
 use ragstone_index::filter::{Condition, FieldTest, Filter, Range, Scalar};
-use ragstone_index::schema::{CollectionSchema, Distance, FieldType, PayloadField, VectorSpace};
+use ragstone_index::schema::{
+    CollectionSchema, Distance, FieldType, IndexChange, PayloadField, Quantization, VectorSpace,
+    VectorStorage,
+};
 use ragstone_index::search::{Fusion, KeywordLeg, SearchRequest, Select, VectorLeg};
 use ragstone_index::store::{Store, StoreOptions};
 use ragstone_index::write::{Change, WriteRequest};
@@ -89,7 +93,7 @@ impl Run {
         let mut rng = StdRng::seed_from_u64(seed);
         let disk = FaultyDirectory::new(MemDirectory::new()).unwrap();
         let store = Store::open_in(Arc::new(disk.clone()), options(&mut rng)).unwrap();
-        let collection = store.create_collection("c", schema()).unwrap();
+        let collection = store.create_collection("c", schema(&mut rng)).unwrap();
         let (model, documents) = (Model::new(), BTreeMap::new());
         Self { seed, rng, disk, store, collection, model, documents, found: (0, 0) }
     }
@@ -110,7 +114,8 @@ impl Run {
 
     fn step(&mut self, what: u32) {
         match what {
-            0..22 => self.upsert(1..20),
+            0..21 => self.upsert(1..20),
+            21 => self.change_indexes(),
             22..27 => self.upsert(400..1_600),
             27..40 => self.put_document(),
             40..47 => self.delete_points(),
@@ -128,6 +133,12 @@ impl Run {
             90..98 => self.check_vectors(false),
             _ => self.check_hybrid(),
         }
+    }
+
+    fn change_indexes(&mut self) {
+        let space = SPACES[self.rng.random_range(0..SPACES.len())].0.to_owned();
+        let index = vec![(space, index_change(&mut self.rng))];
+        self.collection.update_schema(SchemaUpdate { index, ..SchemaUpdate::default() }).unwrap();
     }
 
     fn check_all(&mut self) {
@@ -219,7 +230,7 @@ impl Run {
         // The lock of a directory goes with its store.
         let nothing = FaultyDirectory::new(MemDirectory::new()).unwrap();
         self.store = Store::open_in(Arc::new(nothing), StoreOptions::default()).unwrap();
-        self.collection = self.store.create_collection("none", schema()).unwrap();
+        self.collection = self.store.create_collection("none", schema(&mut self.rng)).unwrap();
         self.disk = disk;
         let directory: Arc<dyn Directory> = Arc::new(self.disk.clone());
         self.store = Store::open_in(directory, options(&mut self.rng)).unwrap();
@@ -388,9 +399,22 @@ fn options(rng: &mut StdRng) -> StoreOptions {
     }
 }
 
-fn schema() -> CollectionSchema {
-    let space = |(name, dimension, distance): &(&str, usize, Distance)| {
-        VectorSpace::new(*name, *dimension as u32, *distance)
+fn index_change(rng: &mut StdRng) -> IndexChange {
+    let quantizations = [Quantization::Auto, Quantization::None, Quantization::Int8];
+    let storages = [VectorStorage::Memory, VectorStorage::Mapped];
+    IndexChange {
+        m: Some([8, 16, 40][rng.random_range(0..3)]),
+        ef_construct: Some([64, 128][rng.random_range(0..2)]),
+        quantization: Some(quantizations[rng.random_range(0..3)]),
+        storage: Some(storages[rng.random_range(0..2)]),
+        recall_target: None,
+    }
+}
+
+fn schema(rng: &mut StdRng) -> CollectionSchema {
+    let mut space = |(name, dimension, distance): &(&str, usize, Distance)| {
+        let space = VectorSpace::new(*name, *dimension as u32, *distance);
+        VectorSpace { index: space.index.changed(&index_change(rng)), ..space }
     };
     let field = |(name, field_type): (&str, FieldType)| PayloadField { name: name.into(), field_type };
     let fields = [
@@ -400,7 +424,7 @@ fn schema() -> CollectionSchema {
         ("fresh", FieldType::Bool),
     ];
     CollectionSchema {
-        vectors: SPACES.iter().map(space).collect(),
+        vectors: SPACES.iter().map(&mut space).collect(),
         payload: fields.into_iter().map(field).collect(),
         dynamic_payload: true,
         description: String::new(),

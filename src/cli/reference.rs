@@ -24,16 +24,18 @@ one on a data directory (`--data-dir`); then nobody else may use that directory.
 ```
 
 `bench vectors --json` prints one object. `filter` is null or a text as `attr0=7 (1.0 %)`, `uncorrelated 5 %`; `ef` is null
-where the engine chose; `recall_at_10` is named after `--k`; with `--reuse` nothing is built and both rates are null;
+where the engine chose; `recall_at_10` is named after `--k`; with `--reuse` nothing is built, and what is said of building is null;
 `grpc` is there unless `--in-process`. Memory and disk are those of the process that has the engine, `rss_anon_bytes` without
-mapped files:
+and `rss_file_bytes` of mapped files. With `--reuse` the process has only opened and searched; otherwise it has built, too:
 
 ```json
 {\"points\": 200000, \"dimension\": 384, \"queries\": 2000, \"segments\": 1, \"build_s\": 0.0, \"insert_points_per_s\": 0.0,
- \"open_s\": 0.0, \"peak_rss_bytes\": 0, \"rss_bytes\": 0, \"rss_anon_bytes\": 0, \"disk_bytes\": 0,
+ \"build_peak_rss_bytes\": 0, \"open_s\": 0.0, \"peak_rss_bytes\": 0, \"rss_bytes\": 0, \"rss_anon_bytes\": 0,
+ \"rss_file_bytes\": 0, \"disk_bytes\": 0,
  \"rows\": [{\"target\": \"in_process|grpc\", \"clients\": 1, \"ef\": 64, \"filter\": null, \"recall_at_10\": 0.0, \"qps\": 0.0,
            \"p50_ms\": 0.0, \"p95_ms\": 0.0, \"p99_ms\": 0.0, \"server_cpu_us_per_query\": 0.0}],
- \"grpc\": {\"open_s\": 0.0, \"rss_bytes\": 0, \"rss_anon_bytes\": 0, \"inserted_points\": 0, \"insert_points_per_s\": 0.0,
+ \"grpc\": {\"open_s\": 0.0, \"rss_bytes\": 0, \"rss_anon_bytes\": 0, \"rss_file_bytes\": 0, \"inserted_points\": 0,
+          \"insert_points_per_s\": 0.0,
           \"insert_one_p50_ms\": 0.0, \"indexed_s\": 0.0, \"insert_rss_bytes\": 0, \"insert_peak_rss_bytes\": 0}}
 ```
 ";

@@ -59,6 +59,8 @@ fn varied(i: usize) -> v1::Point {
         chunk_index: Some(i as u32 % 10),
         span_start: Some(u64::MAX - i as u64),
         span_end: Some(u64::MAX),
+        part: if i.is_multiple_of(3) { String::new() } else { format!("archive/member {i}") },
+        parent: (i.is_multiple_of(4)).then_some(i as u32 / 4),
     };
     v1::Point {
         id: format!("p{i}"),

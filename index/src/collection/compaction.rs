@@ -18,6 +18,7 @@ use crate::collection::seal::{carried_over, entry_of};
 use crate::collection::snapshot::PartView;
 use crate::collection::{Collection, CompactionReport};
 use crate::error::{Error, Result};
+use crate::heap;
 use crate::schema::{CollectionSchema, HnswOptions, Quantization, VectorSpace};
 use crate::segment::{LiveRows, Part, Segment, segment_dir};
 use crate::store::StoreOptions;
@@ -126,7 +127,9 @@ impl Collection {
         let merged = self.build_segment(id, &schema, &rows)?;
         let inputs: Vec<u64> =
             inputs.iter().filter_map(|view| view.segment().map(|segment| segment.id)).collect();
-        self.install_merged(&inputs, &rows, merged)
+        let installed = self.install_merged(&inputs, &rows, merged);
+        heap::give_back();
+        installed
     }
 
     /// Puts the merged segment in the place of its inputs: manifest first, then memory, then the old files go. They are

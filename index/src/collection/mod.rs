@@ -50,6 +50,7 @@ use crate::memtable::Memtable;
 use crate::recall::{RecallMeter, SampledRecall};
 use crate::schema::{CollectionSchema, IndexChange, PayloadField, RecallTarget};
 use crate::search::{PointData, Select};
+use crate::segment::Part;
 use crate::store::StoreOptions;
 use crate::vector::{VectorIndexReport, VectorsParams};
 use crate::write::{WriteReceipt, WriteRequest};
@@ -276,7 +277,8 @@ impl Collection {
     fn publish(&self, state: &State) {
         self.snapshot.store(Arc::new(state.tables.snapshot()));
         self.changed.notify_all();
-        if state.tables.active.wants_feeding() {
+        // While nobody searches, sealing has more use of the cores.
+        if self.searches.searched_lately() && state.tables.active.wants_feeding() {
             self.maintenance.request(Task::Feed, self.this.clone());
         }
         let most = f64::from(self.options.compact_deleted_share);
@@ -309,12 +311,16 @@ impl Collection {
         }
     }
 
-    /// Notes that somebody searches; a memtable that grew large while nobody did is sealed now.
+    /// Notes that somebody searches; a memtable that grew large while nobody did is sealed now, or gets its graph.
     fn note_search(&self, snapshot: &Snapshot) {
+        let is_first = !self.searches.searched_lately();
         self.searches.searched();
+        let Some(last) = snapshot.parts.last() else { return };
         let most_rows = memtable_rows(&snapshot.schema, self.options.memtable_max_rows, true);
-        if snapshot.parts.last().is_some_and(|view| view.rows as usize >= most_rows) {
+        if last.rows as usize >= most_rows {
             self.maintenance.request(Task::Seal, self.this.clone());
+        } else if is_first && matches!(&last.part, Part::Memtable(active) if active.wants_feeding()) {
+            self.maintenance.request(Task::Feed, self.this.clone());
         }
     }
 

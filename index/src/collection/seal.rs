@@ -13,6 +13,7 @@ use crate::collection::Collection;
 use crate::collection::snapshot::PartView;
 use crate::collection::state::State;
 use crate::error::{Error, Result};
+use crate::heap;
 use crate::ledger::checkpoint;
 use crate::maintenance::Task;
 use crate::manifest::{ManifestV1, SegmentEntry};
@@ -61,7 +62,10 @@ impl Collection {
         self.freeze_if_full(&mut self.state.lock());
         while !self.closed.load(Ordering::Acquire) {
             match self.seal_oldest() {
-                Ok(true) => self.maintenance.request(Task::Compact, self.this.clone()),
+                Ok(true) => {
+                    heap::give_back();
+                    self.maintenance.request(Task::Compact, self.this.clone());
+                }
                 Ok(false) => return,
                 // Building was told to stop; the log has the rows.
                 Err(_) if self.closed.load(Ordering::Acquire) => return,
@@ -200,9 +204,9 @@ impl Collection {
         Ok(())
     }
 
-    /// Lets the live graphs catch up with the newest memtable; called by the feeding thread.
+    /// Lets the live graphs catch up with the newest memtable while somebody searches; called by the feeding thread.
     pub(crate) fn feed_live_graphs(&self) {
-        while !self.closed.load(Ordering::Acquire) {
+        while self.searches.searched_lately() && !self.closed.load(Ordering::Acquire) {
             let active = {
                 let state = self.state.lock();
                 if !state.frozen.is_empty() {

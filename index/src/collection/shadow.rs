@@ -10,7 +10,7 @@ use roaring::RoaringBitmap;
 use crate::collection::Collection;
 use crate::collection::snapshot::{PartView, Snapshot};
 use crate::recall::{Pace, Sample};
-use crate::schema::RecallTarget;
+use crate::schema::{RecallTarget, VectorStorage};
 use crate::segment::Part;
 use crate::vector::{PreparedQuery, SearchParams};
 
@@ -65,6 +65,7 @@ impl Shadow {
         for (view, allowed) in self.snapshot.parts.iter().zip(&self.allowed) {
             for piece in pieces(view.rows, allowed.as_ref(), rows as u32) {
                 best.extend(self.scores(view, &piece));
+                self.forget(view, &piece);
                 best.sort_unstable_by(|a, b| b.total_cmp(a));
                 best.truncate(self.wanted);
                 if !pace.rest() || self.collection.strong_count() == 0 {
@@ -73,6 +74,17 @@ impl Shadow {
             }
         }
         Some(best)
+    }
+
+    /// What lives on disk was read for this comparison alone.
+    fn forget(&self, view: &PartView, rows: &RoaringBitmap) {
+        let Part::Segment(segment) = &view.part else { return };
+        if let Some(vectors) = segment.vectors(self.space)
+            && vectors.storage() == VectorStorage::Mapped
+            && let (Some(first), Some(last)) = (rows.min(), rows.max())
+        {
+            vectors.release(first..last.saturating_add(1));
+        }
     }
 
     fn scores(&self, view: &PartView, rows: &RoaringBitmap) -> Vec<f32> {

@@ -13,7 +13,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{AppendFile, Directory, DirectoryLock, FileWriter, MemDirectory, UNFINISHED_SUFFIX, join};
+use super::{
+    AppendFile, Directory, DirectoryLock, FileWriter, MemDirectory, Residency, UNFINISHED_SUFFIX, join,
+};
 use crate::error::{Error, Result};
 
 /// Sectors of the model: unsynced bytes are lost in pieces of this size.
@@ -225,6 +227,11 @@ impl<D: Directory + Clone + 'static> Directory for FaultyDirectory<D> {
     fn read(&self, path: &str) -> Result<Bytes> {
         self.state.lock().check_power(path)?;
         self.inner.read(path)
+    }
+
+    fn map(&self, path: &str) -> Result<(Bytes, Residency)> {
+        self.state.lock().check_power(path)?;
+        self.inner.map(path)
     }
 
     fn stream(&self, path: &str) -> Result<Box<dyn Read + Send>> {

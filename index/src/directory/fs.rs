@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::map::map;
+use super::map::{Residency, map};
 use super::{
     AppendFile, Directory, DirectoryLock, FileWriter, UNFINISHED_SUFFIX, check_finished_path, check_folder,
     check_log_path, check_path, check_rename, is_log,
@@ -80,7 +80,14 @@ impl Directory for FsDirectory {
             file.read_to_end(&mut data).map_err(failed)?;
             return Ok(Bytes::from(data));
         }
-        map(&file).map_err(failed)
+        map(&file).map(|(bytes, _)| bytes).map_err(failed)
+    }
+
+    fn map(&self, path: &str) -> Result<(Bytes, Residency)> {
+        check_finished_path(path)?;
+        let full = self.resolve(path);
+        let mapped = File::open(&full).and_then(|file| map(&file));
+        mapped.map_err(|source| Error::io(&full, source))
     }
 
     fn stream(&self, path: &str) -> Result<Box<dyn Read + Send>> {

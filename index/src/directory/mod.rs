@@ -26,6 +26,7 @@ use bytes::Bytes;
 
 pub use faulty::{Fault, FaultyDirectory, Operation};
 pub use fs::FsDirectory;
+pub use map::Residency;
 pub use memory::MemDirectory;
 pub use sub::SubDirectory;
 
@@ -48,6 +49,12 @@ pub trait Directory: Send + Sync + fmt::Debug {
     /// it stays readable when the file is deleted or replaced meanwhile. A finished file starts at a multiple of 64 in
     /// memory.
     fn read(&self, path: &str) -> Result<Bytes>;
+
+    /// [`Directory::read`] of a finished file, with a say in which of its pages are in memory.
+    fn map(&self, path: &str) -> Result<(Bytes, Residency)> {
+        check_finished_path(path)?;
+        Ok((self.read(path)?, Residency::default()))
+    }
 
     /// The content of a file from the start, for files that are too large or too short-lived to be mapped.
     fn stream(&self, path: &str) -> Result<Box<dyn Read + Send>>;

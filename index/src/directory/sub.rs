@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{AppendFile, Directory, DirectoryLock, FileWriter, check_folder, check_path, join};
+use super::{AppendFile, Directory, DirectoryLock, FileWriter, Residency, check_folder, check_path, join};
 use crate::error::Result;
 
 /// A folder of another directory.
@@ -37,6 +37,10 @@ impl SubDirectory {
 impl Directory for SubDirectory {
     fn read(&self, path: &str) -> Result<Bytes> {
         self.inner.read(&self.file(path)?)
+    }
+
+    fn map(&self, path: &str) -> Result<(Bytes, Residency)> {
+        self.inner.map(&self.file(path)?)
     }
 
     fn stream(&self, path: &str) -> Result<Box<dyn Read + Send>> {

@@ -245,3 +245,66 @@ fn a_short_write_leaves_half() {
     log.write_all(b"efgh").unwrap_err();
     assert_eq!(directory.read("a.log").unwrap(), b"abcdef".as_slice());
 }
+
+#[test]
+fn what_is_released_reads_the_same_again() {
+    let temporary = tempfile::tempdir().unwrap();
+    let real = Arc::new(FsDirectory::open(temporary.path()).unwrap());
+    let content: Vec<u8> = (0..1_000_000_u32).map(|i| (i % 251) as u8).collect();
+    real.write_atomic("folder-file", &content).unwrap();
+    let part = SubDirectory::open(Arc::clone(&real) as Arc<dyn Directory>, "part").unwrap();
+    part.write_atomic("file", &content).unwrap();
+    let memory = MemDirectory::new();
+    memory.write_atomic("file", &content).unwrap();
+    let faulty = FaultyDirectory::new(MemDirectory::new()).unwrap();
+    faulty.write_atomic("file", &content).unwrap();
+    for (directory, path) in [
+        (&*real as &dyn Directory, "folder-file"),
+        (&part as &dyn Directory, "file"),
+        (&memory as &dyn Directory, "file"),
+        (&faulty as &dyn Directory, "file"),
+    ] {
+        let (bytes, residency) = directory.map(path).unwrap();
+        assert_eq!(bytes, content);
+        residency.at_random();
+        // Ranges that are odd, empty, backwards, and behind the end.
+        for (start, end) in
+            [(5_000, 700_001), (9, 9), (700, 30), (999_999, 2_000_000), (2_000_000, usize::MAX)]
+        {
+            residency.release(start..end);
+            assert_eq!(bytes, content, "{directory:?} {start}..{end}");
+        }
+        residency.release_all();
+        residency.wanted();
+        assert_eq!(bytes.slice(4_000..900_000), content[4_000..900_000]);
+        drop(directory.delete(path));
+        residency.release_all();
+        assert_eq!(bytes, content, "{directory:?}");
+        assert!(directory.map(path).is_err());
+        assert!(directory.map("other.log").is_err(), "logs are never mapped");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_is_released_does_not_count_as_memory() {
+    let temporary = tempfile::tempdir().unwrap();
+    let directory = FsDirectory::open(temporary.path()).unwrap();
+    directory.write_atomic("file", &vec![7; 64 << 20]).unwrap();
+    let (bytes, residency) = directory.map("file").unwrap();
+    // Of this mapping alone: other tests run beside this one.
+    let resident = || -> u64 {
+        let start = format!("{:x}-", bytes.as_ptr().addr());
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mapping = maps.lines().skip_while(|line| !line.starts_with(&start)).skip(1);
+        let line = mapping.take(24).find_map(|line| line.strip_prefix("Rss:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    };
+    assert_eq!(bytes.iter().map(|byte| u64::from(*byte)).sum::<u64>(), 7 * (64 << 20));
+    assert!(resident() > 60 << 10, "{} KiB", resident());
+    residency.release(0..32 << 20);
+    let left = resident();
+    assert!((30 << 10..34 << 10).contains(&left), "{left} KiB");
+    residency.release_all();
+    assert_eq!(resident(), 0);
+}

@@ -7,7 +7,7 @@ use roaring::RoaringBitmap;
 
 use crate::directory::Directory;
 use crate::error::{Error, ErrorKind, Result};
-use crate::file_format::open_file;
+use crate::file_format::{map_file, open_file};
 use crate::keyword::SegmentKeywords;
 use crate::schema::{CollectionSchema, VectorSpace};
 use crate::segment::id_index::IdIndex;
@@ -104,7 +104,7 @@ fn open_vectors(
     let present = open_file(directory, &files.present(&space.name), PRESENT, verify)?;
     let present = RoaringBitmap::deserialize_from(&present[..])
         .map_err(|error| Error::corrupt(files.present(&space.name), 0, error.to_string()))?;
-    let data = open_file(directory, &files.vectors(&space.name), VECTORS, verify)?;
+    let (data, residency) = map_file(directory, &files.vectors(&space.name), VECTORS, verify)?;
     let open = || {
         let graph = open_graph(directory, files, space, verify)?;
         SegmentVectors::open(
@@ -116,7 +116,7 @@ fn open_vectors(
             Some(present.clone()),
             graph,
         )
-        .map(|vectors| vectors.kept(space.index.storage))
+        .map(|vectors| vectors.kept(space.index.storage, residency.clone()))
     };
     let rebuild = || write_graph(directory, files, space, &present, params, &AtomicBool::new(false));
     Ok((rebuilt_if_damaged(directory, &[files.graph(&space.name)], open, rebuild)?, data.clone()))

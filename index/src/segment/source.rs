@@ -1,5 +1,6 @@
 //! Where the rows of a new segment come from: live rows of a memtable (seal) or of older segments (compaction).
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
@@ -14,6 +15,9 @@ use crate::segment::Segment;
 const FILE_BATCH_ROWS: usize = 8_192;
 /// Bytes of a batch in the file of a new segment, roughly at most: far below the 2 GiB of a Utf8 column.
 const FILE_BATCH_BYTES: usize = 32 << 20;
+
+/// Rows of vectors after which the memory of mapped ones is given back.
+const RELEASE_ROWS: u32 = 8_192;
 
 /// A memtable or a segment.
 #[derive(Debug, Clone)]
@@ -34,6 +38,15 @@ impl Part {
             Self::Segment(segment) => {
                 segment.batches().iter().try_for_each(|batch| visit(batch.base, &batch.decoded()?.batch))
             }
+        }
+    }
+
+    /// Gives back the memory of mapped vectors.
+    fn release(&self, space: usize, rows: Range<u32>) {
+        if let Self::Segment(segment) = self
+            && let Some(vectors) = segment.vectors(space)
+        {
+            vectors.release(rows);
         }
     }
 
@@ -109,16 +122,23 @@ impl LiveRows {
         pending.flush(visit)
     }
 
-    /// Hands the vector of every row to `visit`, in order.
+    /// Hands the vector of every row to `visit`, in order. The memory that mapped vectors take is given back on the way, or
+    /// a merge would count all of its inputs.
     pub(crate) fn each_vector(
         &self,
         space: usize,
         visit: &mut dyn FnMut(Option<&[f32]>) -> Result<()>,
     ) -> Result<()> {
         for (part, live) in &self.parts {
+            let mut released = 0;
             for row in live {
                 part.with_vector(space, row, &mut *visit)?;
+                if row - released >= RELEASE_ROWS {
+                    part.release(space, released..row);
+                    released = row;
+                }
             }
+            part.release(space, released..u32::MAX);
         }
         Ok(())
     }

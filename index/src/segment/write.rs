@@ -9,7 +9,7 @@ use roaring::RoaringBitmap;
 
 use crate::directory::Directory;
 use crate::error::{Error, Result};
-use crate::file_format::{SealedWriter, open_file, seal_bytes, seal_file};
+use crate::file_format::{SealedWriter, map_file, open_file, seal_bytes, seal_file};
 use crate::keyword::{IndexedText, KeywordBuilder};
 use crate::memtable::row_origin;
 use crate::payload::{PayloadTyper, TypedRow};
@@ -20,7 +20,7 @@ use crate::segment::rows_file::read_batches;
 use crate::segment::{
     GRAPH, IDS, KEYWORDS, LiveRows, PRESENT, ROWS, SegmentBatch, SegmentFiles, VECTORS, as_path,
 };
-use crate::vector::{VectorColumn, VectorsParams, build_index};
+use crate::vector::{VectorColumn, VectorsParams, build_index_telling};
 
 /// What a new segment is made of, and how.
 pub(crate) struct SegmentPlan<'a> {
@@ -139,7 +139,7 @@ pub(super) fn write_graph(
     cancel: &AtomicBool,
 ) -> Result<()> {
     let path = files.vectors(&definition.name);
-    let body = open_file(directory, &path, VECTORS, false)?;
+    let (body, residency) = map_file(directory, &path, VECTORS, false)?;
     let data = floats(&path, &body)?;
     let column =
         VectorColumn { dimension: definition.dimension as usize, data: &data, present: Some(present) };
@@ -150,7 +150,9 @@ pub(super) fn write_graph(
         quantization,
         ..*params
     };
-    if let Some(index) = build_index(&column, definition.distance, &params, cancel)? {
+    if let Some(index) =
+        build_index_telling(&column, definition.distance, &params, cancel, &|| residency.release_all())?
+    {
         let path = files.graph(&definition.name);
         seal_file(directory, &path, GRAPH, |writer| {
             index.write_to(writer).map_err(|error| Error::io(&path, error))

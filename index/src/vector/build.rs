@@ -101,6 +101,18 @@ pub fn build_index(
     params: &VectorsParams,
     cancel: &AtomicBool,
 ) -> Result<Option<BuiltIndex>> {
+    build_index_telling(column, distance, params, cancel, &|| ())
+}
+
+/// [`build_index`] that calls `read` when the column has been read for the last time, if that is before the end: from then
+/// on there are codes in its place.
+pub fn build_index_telling(
+    column: &VectorColumn<'_>,
+    distance: Distance,
+    params: &VectorsParams,
+    cancel: &AtomicBool,
+    read: &(dyn Fn() + Sync),
+) -> Result<Option<BuiltIndex>> {
     let VectorColumn { dimension, data, present } = *column;
     if dimension == 0 || data.len() % dimension != 0 {
         let length = data.len();
@@ -128,6 +140,9 @@ pub fn build_index(
         // Building on codes is several times faster, and finds the same neighbours where codes keep them; what the graph is
         // walked on later is another question.
         let encoded = encode(distance, floats, nodes);
+        if encoded.is_some() {
+            read();
+        }
         let points = match &encoded {
             Some(encoded) => {
                 Points::Codes(Codes { kernel: CodeKernel::of(distance), dimension, codes: &encoded.codes })

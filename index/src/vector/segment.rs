@@ -4,12 +4,15 @@
 //! where the bytes come from; they are usually mapped files.
 
 use std::cell::Cell;
+use std::ops::Range;
 use std::path::Path;
 
 use bytes::Bytes;
 use roaring::RoaringBitmap;
 
+use crate::directory::Residency;
 use crate::error::{Error, Result};
+use crate::file_format::HEADER_BYTES;
 use crate::schema::{Distance, Quantization, VectorStorage};
 use crate::vector::bits::{BitCodes, candidates_for, taking};
 use crate::vector::calibrate::beam_for;
@@ -60,6 +63,7 @@ pub struct SegmentVectors {
     present: Option<RoaringBitmap>,
     graph: Option<FlatGraph>,
     storage: VectorStorage,
+    residency: Residency,
 }
 
 impl SegmentVectors {
@@ -107,13 +111,30 @@ impl SegmentVectors {
                 Some(graph)
             }
         };
-        let storage = VectorStorage::default();
-        Ok(Self { distance, dimension, rows, vectors: aligned(vectors), present, graph, storage })
+        let (storage, residency) = (VectorStorage::default(), Residency::default());
+        Ok(Self { distance, dimension, rows, vectors: aligned(vectors), present, graph, storage, residency })
     }
 
-    /// The same vectors, kept as their owner wants.
-    pub fn kept(self, storage: VectorStorage) -> Self {
-        Self { storage, ..self }
+    /// The same vectors, kept as their owner wants; `residency` is that of the file they are mapped from.
+    pub fn kept(self, storage: VectorStorage, residency: Residency) -> Self {
+        match storage {
+            VectorStorage::Memory => residency.wanted(),
+            VectorStorage::Mapped => {
+                // What checking it has read.
+                residency.release_all();
+                residency.at_random();
+            }
+        }
+        Self { storage, residency, ..self }
+    }
+
+    /// Gives back the memory of these rows' original vectors: they have been copied and will hardly be asked for soon.
+    pub fn release(&self, rows: Range<u32>) {
+        let at = |row: u32| {
+            let components = (row as usize).saturating_mul(self.dimension);
+            components.saturating_mul(size_of::<f32>()).saturating_add(HEADER_BYTES)
+        };
+        self.residency.release(at(rows.start)..at(rows.end));
     }
 
     /// What is there, for statistics.

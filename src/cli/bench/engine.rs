@@ -12,7 +12,8 @@ use ragstone_index::batch::{ID, PAYLOAD, vector_column};
 use ragstone_index::collection::Collection;
 use ragstone_index::filter::{Condition, FieldTest, Filter, Scalar};
 use ragstone_index::schema::{
-    CollectionSchema, FieldType, HnswOptions, IndexOptions, PayloadField, VectorSpace,
+    CollectionSchema, FieldType, HnswOptions, IndexOptions, PayloadField, Quantization, VectorSpace,
+    VectorStorage,
 };
 use ragstone_index::search::{Fusion, PayloadSelect, SearchRequest, Select, VectorLeg};
 use ragstone_index::store::{Store, StoreOptions};
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::filters::RowFilter;
 use super::measure::{Answers, Cell, Target};
 use super::payloads::Payloads;
+use super::process::Memory;
 use super::truth::{Metric, Queries};
 use super::vector_file::VectorFile;
 use crate::cli::failure::Outcome;
@@ -43,6 +45,8 @@ pub(super) struct Settings {
     pub(super) dimension: usize,
     pub(super) m: usize,
     pub(super) ef_construction: usize,
+    pub(super) quantization: Quantization,
+    pub(super) storage: VectorStorage,
     /// Merge everything into one segment.
     pub(super) compact: bool,
 }
@@ -56,6 +60,8 @@ impl Settings {
             embedder: None,
             index: IndexOptions {
                 hnsw: HnswOptions { m: self.m as u32, ef_construct: self.ef_construction as u32 },
+                quantization: self.quantization,
+                storage: self.storage,
                 ..IndexOptions::default()
             },
         };
@@ -76,6 +82,8 @@ pub(super) struct Filled {
     pub(super) inserted: Duration,
     /// Until every row was indexed and nothing was left to merge.
     pub(super) indexed: Duration,
+    /// The most memory that this process had until then, in bytes.
+    pub(super) peak: u64,
 }
 
 /// An open data directory with the collection. Ctrl-C ends its background work.
@@ -158,7 +166,7 @@ impl Engine {
         } else {
             self.collection.settle()?;
         }
-        Ok(Filled { inserted, indexed: started.elapsed() })
+        Ok(Filled { inserted, indexed: started.elapsed(), peak: Memory::own().peak })
     }
 
     /// Until the returned guard goes: closes the store when the command is told to stop, which ends what is being built.

@@ -15,6 +15,8 @@ pub(super) struct Memory {
     pub(super) peak: u64,
     /// Resident and its own: not mapped from a file, so the system can't take it back.
     pub(super) anonymous: u64,
+    /// Resident and mapped from files: the system takes it back when it needs to.
+    pub(super) mapped: u64,
 }
 
 impl Memory {
@@ -34,7 +36,8 @@ impl Memory {
             line.and_then(|rest| rest.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()).unwrap_or(0)
                 * 1024
         };
-        Self { resident: value("VmRSS"), peak: value("VmHWM"), anonymous: value("RssAnon") }
+        let anonymous = value("RssAnon");
+        Self { resident: value("VmRSS"), peak: value("VmHWM"), anonymous, mapped: value("RssFile") }
     }
 }
 
@@ -70,8 +73,8 @@ mod tests {
 
     #[test]
     fn status_and_stat_are_read() {
-        let status = "Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\nRssAnon:\t     512 kB\n";
-        let expected = Memory { resident: 1 << 20, peak: 2 << 20, anonymous: 512 << 10 };
+        let status = "Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\nRssAnon:\t     512 kB\nRssFile:\t     256 kB\n";
+        let expected = Memory { resident: 1 << 20, peak: 2 << 20, anonymous: 512 << 10, mapped: 256 << 10 };
         assert_eq!(Memory::parse(status), expected);
         assert_eq!(Memory::parse(""), Memory::default());
         let stat = "12 (a) b) S 1 2 3 4 5 6 7 8 9 10 150 50 0 0 20 0";

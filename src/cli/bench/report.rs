@@ -57,10 +57,12 @@ impl Report {
             "segments": self.segments,
             "build_s": filled.map(|filled| rounded(filled.indexed.as_secs_f64(), 3)),
             "insert_points_per_s": filled.map(|filled| rounded(rate(self.points, filled.inserted), 1)),
+            "build_peak_rss_bytes": filled.map(|filled| filled.peak),
             "open_s": rounded(self.opened.as_secs_f64(), 4),
             "peak_rss_bytes": self.memory.peak,
             "rss_bytes": self.memory.resident,
             "rss_anon_bytes": self.memory.anonymous,
+            "rss_file_bytes": self.memory.mapped,
             "disk_bytes": self.disk_bytes,
             "rows": self.rows.iter().map(|row| self.row_json(row)).collect::<Vec<_>>(),
         });
@@ -93,10 +95,11 @@ impl Report {
             vec![format!("{} points x {}, {} queries", self.points, self.dimension, self.queries)];
         if let Some(filled) = &self.filled {
             lines.push(format!(
-                "build: {:.1} s, {:.0} points/s durable, {} segments",
+                "build: {:.1} s, {:.0} points/s durable, {} segments, peak {}",
                 filled.indexed.as_secs_f64(),
                 rate(self.points, filled.inserted),
-                self.segments
+                self.segments,
+                bytes(filled.peak)
             ));
         }
         lines.push(format!(
@@ -141,6 +144,7 @@ fn served_json(served: &Served) -> Json {
         "open_s": rounded(served.opened.as_secs_f64(), 4),
         "rss_bytes": served.memory.resident,
         "rss_anon_bytes": served.memory.anonymous,
+        "rss_file_bytes": served.memory.mapped,
         "inserted_points": inserted.map(|inserted| inserted.points),
         "insert_points_per_s": inserted.map(|inserted| rounded(rate(inserted.points, inserted.inserted), 1)),
         "insert_one_p50_ms": inserted.map(|inserted| rounded(inserted.one_p50_ms, 4)),
@@ -205,9 +209,13 @@ mod tests {
             queries: 10,
             k: 10,
             segments: 1,
-            filled: Some(Filled { inserted: Duration::from_secs(1), indexed: Duration::from_secs(2) }),
+            filled: Some(Filled {
+                inserted: Duration::from_secs(1),
+                indexed: Duration::from_secs(2),
+                peak: 3072,
+            }),
             opened: Duration::from_millis(5),
-            memory: Memory { resident: 2048, peak: 4096, anonymous: 1024 },
+            memory: Memory { resident: 2048, peak: 4096, anonymous: 1024, mapped: 768 },
             disk_bytes: 512,
             served: None,
             rows: vec![
@@ -223,6 +231,7 @@ mod tests {
         assert_eq!((&json["build_s"], &json["insert_points_per_s"]), (&json!(2.0), &json!(1000.0)));
         assert_eq!((&json["peak_rss_bytes"], &json["rss_bytes"]), (&json!(4096), &json!(2048)));
         assert_eq!((&json["rss_anon_bytes"], &json["disk_bytes"]), (&json!(1024), &json!(512)));
+        assert_eq!((&json["build_peak_rss_bytes"], &json["rss_file_bytes"]), (&json!(3072), &json!(768)));
         let first = json!({
             "target": "in_process", "clients": 2, "ef": 64, "filter": null, "recall_at_10": 0.98765, "qps": 1234.6,
             "p50_ms": 0.5, "p95_ms": 0.75, "p99_ms": 1.0,
@@ -240,7 +249,7 @@ mod tests {
     fn the_table_has_a_line_a_row() {
         let table = report().to_table();
         let lines: Vec<_> = table.lines().collect();
-        assert_eq!(lines[1], "build: 2.0 s, 1000 points/s durable, 1 segments");
+        assert_eq!(lines[1], "build: 2.0 s, 1000 points/s durable, 1 segments, peak 3.0 KiB");
         assert!(lines[4].starts_with("target") && lines[4].contains("recall@10"), "{table}");
         assert!(lines[6].contains("a=1 (1.0 %)") && lines[6].contains("auto"), "{table}");
     }

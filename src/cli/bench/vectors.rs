@@ -20,6 +20,7 @@ use super::served::Server;
 use super::truth::{Judge, Metric, Queries, Truth};
 use super::vector_file::VectorFile;
 use super::{inserts, workplace::Workplace};
+use crate::cli::collection::index_flags::{QuantizationName, StorageName};
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::interrupt;
 use crate::cli::output::{print_json, print_line};
@@ -79,6 +80,12 @@ pub(super) struct Args {
     /// Beam of an insertion into the graph
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u16).range(8..=4_096))]
     ef_construct: u16,
+    /// Codes that the graph is walked on
+    #[arg(long, value_enum, default_value = "auto")]
+    quantization: QuantizationName,
+    /// Where the original vectors live
+    #[arg(long, value_enum, default_value = "memory")]
+    storage: StorageName,
     /// Merge everything into one segment, which counts as building
     #[arg(long)]
     compact: bool,
@@ -188,6 +195,8 @@ impl Session {
             dimension: base.width(),
             m: usize::from(args.m),
             ef_construction: usize::from(args.ef_construct),
+            quantization: args.quantization.into(),
+            storage: args.storage.into(),
             compact: args.compact,
         };
         let k = usize::from(args.k);

@@ -1,6 +1,7 @@
 //! The flags that say how the vectors of a space are indexed, for `collection create` and `collection update`.
 
 use clap::ValueEnum;
+use ragstone_index::schema;
 use ragstone_proto::v1::{HnswOptions, Quantization, VectorSpace, VectorSpaceUpdate, VectorStorage};
 
 /// How vectors are indexed.
@@ -26,8 +27,9 @@ pub(super) struct IndexFlags {
     recall_target: Option<f32>,
 }
 
+/// [`schema::Quantization`] as it is called on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum QuantizationName {
+pub(in crate::cli) enum QuantizationName {
     /// Whatever keeps recall
     Auto,
     /// The original vectors
@@ -38,12 +40,33 @@ enum QuantizationName {
     Binary,
 }
 
+/// [`schema::VectorStorage`] as it is called on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum StorageName {
+pub(in crate::cli) enum StorageName {
     /// In memory, as far as there is enough
     Memory,
     /// On disk, read where a search needs them
     Mapped,
+}
+
+impl From<QuantizationName> for schema::Quantization {
+    fn from(name: QuantizationName) -> Self {
+        match name {
+            QuantizationName::Auto => Self::Auto,
+            QuantizationName::None => Self::None,
+            QuantizationName::Int8 => Self::Int8,
+            QuantizationName::Binary => Self::Binary,
+        }
+    }
+}
+
+impl From<StorageName> for schema::VectorStorage {
+    fn from(name: StorageName) -> Self {
+        match name {
+            StorageName::Memory => Self::Memory,
+            StorageName::Mapped => Self::Mapped,
+        }
+    }
 }
 
 impl IndexFlags {

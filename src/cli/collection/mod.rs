@@ -1,6 +1,6 @@
 //! `ragstone collection`: create, list, show, update, delete.
 
-mod index_flags;
+pub(in crate::cli) mod index_flags;
 
 use clap::Subcommand;
 use ragstone_proto::v1::{
