@@ -22,6 +22,8 @@ use tonic::{Code, Response, Status};
 use crate::harness::{TestServer, refused};
 
 const DIMENSION: usize = 4;
+/// Those of every point, and the vectors.
+const COLUMNS: usize = ragstone_index::batch::FIXED_COLUMNS + 1;
 
 fn client(server: &TestServer) -> FlightServiceClient<Channel> {
     FlightServiceClient::new(server.channel.clone()).max_decoding_message_size(64 << 20)
@@ -195,7 +197,7 @@ async fn a_filter_and_columns_choose() {
     assert_eq!(names, ["vector:v", "id"]);
     assert_eq!(ids(&sorted(&read)), [10, 12, 14, 16, 18].map(id));
     let nothing = get(&server, ticket(json!({ "filter": "number > 1000" }))).await.unwrap();
-    assert_eq!((nothing.num_rows(), nothing.num_columns()), (0, 13));
+    assert_eq!((nothing.num_rows(), nothing.num_columns()), (0, COLUMNS));
 }
 
 #[tokio::test]
@@ -294,7 +296,7 @@ async fn flights_are_listed_and_described() {
     assert_eq!(list("oth").await.len(), 1);
     assert_eq!(flights[0].total_records, 30);
     let schema = flights[0].clone().try_decode_schema().unwrap();
-    assert_eq!(schema.fields().len(), 13);
+    assert_eq!(schema.fields().len(), COLUMNS);
     // The ticket of a flight is read as it is.
     let ticket = flights[0].endpoint[0].ticket.clone().unwrap();
     let rows = get(&server, serde_json::from_slice(&ticket.ticket).unwrap()).await.unwrap();
