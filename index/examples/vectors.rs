@@ -28,6 +28,15 @@ const K: usize = 10;
 const BEAMS: [usize; 10] = [10, 16, 24, 32, 48, 64, 96, 128, 192, 256];
 const SHARES: [f64; 8] = [0.9, 0.5, 0.3, 0.2, 0.1, 0.05, 0.01, 0.001];
 
+/// As the engine keeps graphs and codes of a space that lives in memory.
+fn in_large_pages(index: &[u8]) -> Result<Bytes> {
+    let mut memory = memmap2::MmapMut::map_anon(index.len())?;
+    #[cfg(target_os = "linux")]
+    memory.advise(memmap2::Advice::HugePage)?;
+    memory.copy_from_slice(index);
+    Ok(Bytes::from_owner(memory.make_read_only()?))
+}
+
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let dir = arguments
@@ -76,12 +85,12 @@ fn main() -> Result<()> {
             index
         }
     };
+    let index = in_large_pages(&index)?;
     let vectors = Bytes::copy_from_slice(bytemuck::cast_slice(&base));
     drop(base);
     let start = Instant::now();
     let path = Path::new("memory");
-    let segment =
-        SegmentVectors::open(path, distance, dimension, rows, vectors, None, Some(Bytes::from(index)))?;
+    let segment = SegmentVectors::open(path, distance, dimension, rows, vectors, None, Some(index))?;
     if let Some(graph) = segment.report().graph {
         let beams = graph.calibration.iter().map(|beam| format!("{} {:.4}", beam.ef, beam.recall));
         println!("expected: {}", beams.collect::<Vec<_>>().join(", "));

@@ -68,7 +68,9 @@ pub(super) fn documents(
     requests: Streaming<v1::IngestDocumentRequest>,
 ) -> Result<ReplyStream<v1::IngestDocumentResponse>> {
     let permit = room(&app)?;
-    let items = requests.map(|request| request.map(Item::Document).map_err(status::refused)).boxed();
+    let items = requests
+        .map(|request| request.map(|document| Item::Document(Box::new(document))).map_err(status::refused))
+        .boxed();
     let form = |reply| match reply {
         Reply::Document(reply) => Some(reply),
         Reply::Credit(_) | Reply::Arrow(_) => None,
@@ -107,7 +109,7 @@ fn room(app: &App) -> Result<OwnedSemaphorePermit> {
 
 /// What a stream brings.
 enum Item {
-    Document(v1::IngestDocumentRequest),
+    Document(Box<v1::IngestDocumentRequest>),
     Arrow { collection: String, batches: v1::IngestArrowBatches },
 }
 
@@ -116,7 +118,10 @@ fn item(asked: Option<Asked>, collection: &str) -> Result<Item> {
         Some(Asked::Document(document))
             if document.collection.is_empty() || document.collection == collection =>
         {
-            Ok(Item::Document(v1::IngestDocumentRequest { collection: collection.into(), ..document }))
+            Ok(Item::Document(Box::new(v1::IngestDocumentRequest {
+                collection: collection.into(),
+                ..document
+            })))
         }
         Some(Asked::Document(other)) => {
             let message = format!("is {:?}; the stream was opened for {collection:?}", other.collection);
@@ -208,7 +213,7 @@ impl<R: Send + 'static> Work<R> {
         match item {
             Item::Document(request) => {
                 let (bytes, tag, id) = (content_bytes(&request), request.tag, request.document_id.clone());
-                if let Err(error) = self.document(request, bytes).await {
+                if let Err(error) = self.document(*request, bytes).await {
                     self.replies.send(Reply::Document(document::failed(id, &error, tag))).await;
                     self.done(bytes).await;
                 }

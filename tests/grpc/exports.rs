@@ -28,20 +28,21 @@ async fn create(server: &TestServer, name: &str) {
 /// A point whose content differs in kind from its neighbours'.
 fn varied(i: usize) -> v1::Point {
     let mut vectors = BTreeMap::new();
-    if i % 3 != 0 {
+    if !i.is_multiple_of(3) {
         vectors.insert("v".to_owned(), numbers(&[1.0, i as f32, -0.5]));
     }
-    if i % 4 != 0 {
+    if !i.is_multiple_of(4) {
         vectors.insert("image".to_owned(), numbers(&[i as f32, 0.1]));
     }
     let list = |values| value(Kind::ListValue(v1::ListValue { values }));
     let inner =
-        payload([("deep", value(Kind::BoolValue(i % 2 == 0))), ("näme", word("größe \"q\"\n"))]).unwrap();
+        payload([("deep", value(Kind::BoolValue(i.is_multiple_of(2)))), ("näme", word("größe \"q\"\n"))])
+            .unwrap();
     let content = payload([
         ("string", word(&format!("s{i}"))),
         ("integer", value(Kind::IntegerValue(i64::MAX - i as i64))),
         ("float", value(Kind::FloatValue(i as f64 + 0.1))),
-        ("bool", value(Kind::BoolValue(i % 2 == 0))),
+        ("bool", value(Kind::BoolValue(i.is_multiple_of(2)))),
         ("date", word("2024-02-29T12:00:00.123456Z")),
         ("tags", list(vec![word("a"), word("b")])),
         ("empty", list(Vec::new())),
@@ -53,18 +54,20 @@ fn varied(i: usize) -> v1::Point {
         uri: "file:///doc".into(),
         title: "Title, with \u{1F600}".into(),
         media_type: "text/plain".into(),
-        page: (i % 2 == 0).then_some(i as u32),
-        heading_path: if i % 5 == 0 { Vec::new() } else { vec!["A".into(), format!("B{i}")] },
+        page: (i.is_multiple_of(2)).then_some(i as u32),
+        heading_path: if i.is_multiple_of(5) { Vec::new() } else { vec!["A".into(), format!("B{i}")] },
         chunk_index: Some(i as u32 % 10),
         span_start: Some(u64::MAX - i as u64),
         span_end: Some(u64::MAX),
+        part: if i.is_multiple_of(3) { String::new() } else { format!("archive/member {i}") },
+        parent: (i.is_multiple_of(4)).then_some(i as u32 / 4),
     };
     v1::Point {
         id: format!("p{i}"),
         vectors: vectors.into_iter().collect(),
-        text: if i % 7 == 0 { String::new() } else { format!("text {i}\r\nsecond line") },
-        payload: if i % 11 == 0 { None } else { content },
-        origin: (i % 13 != 0).then_some(origin),
+        text: if i.is_multiple_of(7) { String::new() } else { format!("text {i}\r\nsecond line") },
+        payload: if i.is_multiple_of(11) { None } else { content },
+        origin: (!i.is_multiple_of(13)).then_some(origin),
     }
 }
 

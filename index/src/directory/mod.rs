@@ -11,6 +11,7 @@
 
 mod faulty;
 mod fs;
+pub(crate) mod huge_pages;
 mod map;
 mod memory;
 mod sub;

@@ -71,14 +71,14 @@ impl Quantization {
     }
 }
 
-/// Where the original vectors of segments live. Codes and graphs are in memory either way.
+/// Where the vectors of segments live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VectorStorage {
-    /// In memory, as far as there is enough.
+    /// In memory: graphs and codes in memory of their own, in large pages; the original vectors as far as there is enough.
     #[default]
     Memory,
-    /// On disk, read where a search needs them.
+    /// On disk, read where a search needs them; the system's cache keeps graphs and codes, which are read most.
     Mapped,
 }
 

@@ -5,11 +5,11 @@ use std::sync::atomic::AtomicBool;
 use bytes::Bytes;
 use roaring::RoaringBitmap;
 
-use crate::directory::Directory;
+use crate::directory::{Directory, huge_pages};
 use crate::error::{Error, ErrorKind, Result};
 use crate::file_format::{map_file, open_file};
 use crate::keyword::SegmentKeywords;
-use crate::schema::{CollectionSchema, VectorSpace};
+use crate::schema::{CollectionSchema, VectorSpace, VectorStorage};
 use crate::segment::id_index::IdIndex;
 use crate::segment::rows_file::{count_rows, read_batches};
 use crate::segment::write::{write_graph, write_ids, write_keywords};
@@ -122,7 +122,8 @@ fn open_vectors(
     Ok((rebuilt_if_damaged(directory, &[files.graph(&space.name)], open, rebuild)?, data.clone()))
 }
 
-/// A segment of few rows has no graph, so a missing file is not damage in itself.
+/// A segment of few rows has no graph, so a missing file is not damage in itself. Where vectors live in memory, the graph
+/// and its codes do so in large pages.
 fn open_graph(
     directory: &dyn Directory,
     files: &SegmentFiles,
@@ -133,7 +134,15 @@ fn open_graph(
     if !directory.exists(&path)? {
         return Ok(None);
     }
-    open_file(directory, &path, GRAPH, verify).map(Some)
+    let (mapped, residency) = map_file(directory, &path, GRAPH, verify)?;
+    let copy = match space.index.storage {
+        VectorStorage::Memory => huge_pages::copied(&mapped),
+        VectorStorage::Mapped => None,
+    };
+    if copy.is_some() {
+        residency.release_all();
+    }
+    Ok(Some(copy.unwrap_or(mapped)))
 }
 
 fn open_keywords(

@@ -398,12 +398,9 @@ fn org_links(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
     let mut rest = line;
     while let Some((before, tail)) = rest.split_once("[[") {
+        // Without an end behind it, there is none behind those that follow either.
+        let Some((link, after)) = tail.split_once("]]") else { break };
         out.push_str(before);
-        let Some((link, after)) = tail.split_once("]]") else {
-            out.push_str("[[");
-            rest = tail;
-            continue;
-        };
         out.push_str(link.split_once("][").map_or(link, |(_, words)| words));
         rest = after;
     }

@@ -24,6 +24,7 @@ mod office;
 mod opendocument;
 mod outlook;
 mod pdf;
+mod pdf_rows;
 mod rtf;
 mod scope;
 mod tables;

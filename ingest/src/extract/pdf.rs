@@ -13,6 +13,7 @@ use pdf_oxide::object::{Object, ObjectRef};
 use super::dates;
 use super::limits::{Deadline, ExtractLimits, exhausted};
 use super::normalise::TextBuilder;
+use super::pdf_rows::{self, Placed};
 use crate::document::{ExtractedDocument, Markup, Passwords, Properties};
 use crate::error::{Error, Result};
 
@@ -52,6 +53,7 @@ pub(super) fn read(
             first_failure.get_or_insert((index + 1, error));
             String::new()
         });
+        let page = as_rows(&pdf, index, &page).unwrap_or(page);
         text.push_page(index + 1, &without_ligatures(&page))?;
     }
     let (text, pages) = text.finish();
@@ -75,6 +77,27 @@ pub(super) fn read(
             .collect(),
         ..Default::default()
     })
+}
+
+/// Words of a line that hardly any table has.
+const MANY_WORDS: usize = 14;
+
+/// A page that is mostly a table, by its rows; `None`: it is none, or words of it would be lost.
+fn as_rows(pdf: &PdfDocument, index: usize, page: &str) -> Option<String> {
+    let lines = page.lines().filter(|line| !line.trim().is_empty()).count();
+    if lines == 0 || page.split_whitespace().count() > lines * MANY_WORDS {
+        return None;
+    }
+    let words = pdf.extract_words(index).ok()?.into_iter().map(|word| Placed {
+        x: word.bbox.x,
+        y: word.bbox.y,
+        width: word.bbox.width,
+        height: word.bbox.height,
+        text: word.text,
+    });
+    let rows = pdf_rows::table(words.collect())?;
+    let letters = |text: &str| text.chars().filter(|c| c.is_alphanumeric()).count();
+    (letters(&rows) * 10 >= letters(page) * 9).then_some(rows)
 }
 
 /// Letters in place of the ligatures that fonts have for them, as people search for them.

@@ -16,10 +16,10 @@ use tonic::Streaming;
 use self::files::{Destination, Written};
 use super::connection::{Connection, Target};
 use super::failure::{Failure, Outcome};
-use super::filter_language;
 use super::interrupt;
 use super::output::{count, print_json};
 use super::progress::Progress;
+use crate::filter_language;
 
 /// Messages between the network and the disk.
 const QUEUE: usize = 2;

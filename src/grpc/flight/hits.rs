@@ -66,6 +66,8 @@ fn column(hits: &[Hit], field: &Field) -> Result<ArrayRef> {
         batch::URI => text(|hit| filled(&hit.point.origin.uri)),
         batch::TITLE => text(|hit| filled(&hit.point.origin.title)),
         batch::MEDIA_TYPE => text(|hit| filled(&hit.point.origin.media_type)),
+        batch::PART => text(|hit| filled(&hit.point.origin.part)),
+        batch::PARENT => number(|hit| hit.point.origin.parent),
         batch::PAGE => number(|hit| hit.point.origin.page),
         batch::CHUNK_INDEX => number(|hit| hit.point.origin.chunk_index),
         batch::SPAN_START => position(|hit| hit.point.origin.span_start),
