@@ -10,6 +10,7 @@
 //! | `page`, `chunk_index` | UInt32 | origin: page from 1, chunk from 0 |
 //! | `heading_path` | `List<Utf8>` | headings above the chunk, outermost first |
 //! | `span_start`, `span_end` | UInt64 | bytes in the document's extracted text |
+//! | `expires_at` | `Timestamp(ms, UTC)` | from when on the point is no more |
 //! | `vector:NAME` | `FixedSizeList<Float32, dimension>` | one per vector space |
 //!
 //! Only `id` must be there; a column that is missing is a column of nulls. Unknown columns are an error that names
@@ -17,7 +18,9 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{RecordBatch, new_null_array};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+use arrow::error::ArrowError;
 
 use crate::schema::CollectionSchema;
 
@@ -45,11 +48,13 @@ pub const HEADING_PATH: &str = "heading_path";
 pub const SPAN_START: &str = "span_start";
 /// Column of the byte behind the chunk in the extracted text.
 pub const SPAN_END: &str = "span_end";
+/// Column of the moment from which on the point is no more.
+pub const EXPIRES_AT: &str = "expires_at";
 /// Prefix of the vector columns.
 pub const VECTOR_PREFIX: &str = "vector:";
 
 /// Columns before the vector columns.
-pub const FIXED_COLUMNS: usize = 12;
+pub const FIXED_COLUMNS: usize = 13;
 /// Longest point id, in bytes.
 pub const MAX_ID_BYTES: usize = 1_024;
 /// Longest document id, in bytes: its chunks' point ids add `#` and a number.
@@ -86,6 +91,7 @@ pub fn arrow_schema(schema: &CollectionSchema) -> SchemaRef {
         Field::new(HEADING_PATH, heading_path_type(), true),
         Field::new(SPAN_START, DataType::UInt64, true),
         Field::new(SPAN_END, DataType::UInt64, true),
+        Field::new(EXPIRES_AT, expires_at_type(), true),
     ];
     for space in &schema.vectors {
         fields.push(Field::new(vector_column(&space.name), vector_type(space.dimension), true));
@@ -96,6 +102,27 @@ pub fn arrow_schema(schema: &CollectionSchema) -> SchemaRef {
 /// Type of `heading_path`.
 pub fn heading_path_type() -> DataType {
     DataType::List(Arc::new(Field::new("item", DataType::Utf8, true)))
+}
+
+/// Type of `expires_at`.
+pub fn expires_at_type() -> DataType {
+    DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
+}
+
+/// Rows as an older version wrote them, with the columns that came since.
+pub(crate) fn completed(rows: RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let (schema, before) = (rows.schema(), FIXED_COLUMNS - 1);
+    if schema.index_of(EXPIRES_AT).is_ok() {
+        return Ok(rows);
+    }
+    let mut fields: Vec<FieldRef> = schema.fields().to_vec();
+    let mut columns = rows.columns().to_vec();
+    if before > fields.len() {
+        return Err(ArrowError::SchemaError("rows without their columns".into()));
+    }
+    fields.insert(before, Arc::new(Field::new(EXPIRES_AT, expires_at_type(), true)));
+    columns.insert(before, new_null_array(&expires_at_type(), rows.num_rows()));
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
 }
 
 /// Type of a vector column.

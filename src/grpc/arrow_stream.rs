@@ -91,6 +91,12 @@ fn conform(rows: &RecordBatch, full: &SchemaRef, at: &str) -> Result<RecordBatch
         if fields.iter().any(|seen| seen.name() == field.name()) {
             return Err(Error::invalid(at, "the column comes twice"));
         }
+        if field.name() == batch::EXPIRES_AT {
+            // The engine knows all that can be a point in time.
+            columns.push(Arc::clone(column));
+            fields.push(Arc::new(field.as_ref().clone().with_nullable(true)));
+            continue;
+        }
         columns.push(converted(column, wanted.data_type(), &at)?);
         // The engine tells which row has no id; Arrow would only refuse the batch.
         fields.push(Arc::new(wanted.clone().with_nullable(true)));

@@ -65,6 +65,8 @@ fn varied(i: usize) -> v1::Point {
         text: if i % 7 == 0 { String::new() } else { format!("text {i}\r\nsecond line") },
         payload: if i % 11 == 0 { None } else { content },
         origin: (i % 13 != 0).then_some(origin),
+        // Far from now, and some milliseconds apart.
+        expires_at_ms: (i % 6 == 0).then_some(32_503_680_000_000 + i as i64),
     }
 }
 

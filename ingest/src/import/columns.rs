@@ -34,8 +34,14 @@ pub struct ColumnMapping {
     pub document_id: Option<String>,
     /// When given, only these columns become payload.
     pub payload: Vec<String>,
+    /// From when on a row is no more. Absent: rows stay. Left out of the serialised form where it is, so that imports
+    /// that an older version began go on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
 }
 
+/// Column of an export, and of a batch, from when on a row is no more.
+pub(super) const EXPIRES_AT: &str = "expires_at";
 /// Before the name of a vector space in the columns of an export.
 pub(super) const VECTOR_PREFIX: &str = "vector:";
 
@@ -46,6 +52,8 @@ pub(super) enum Kind {
     Text,
     /// An integer or a UUID: an id, but no text.
     Key,
+    /// A point in time.
+    Time,
     /// A list of numbers.
     Vector,
     /// Anything else.
@@ -62,6 +70,7 @@ pub(super) struct Roles {
     /// By vector space of the target.
     pub vectors: Vec<Option<String>>,
     pub payload: Vec<String>,
+    pub expires_at: Option<String>,
     /// A column of JSON objects that is the payload.
     pub payload_json: Option<String>,
     /// Columns that go to the collection as they are, under the same name.
@@ -96,6 +105,7 @@ impl ColumnMapping {
                 &DOCUMENT_ID_NAMES,
                 &[Kind::Text, Kind::Key],
             )?,
+            expires_at: find("columns.expires_at", self.expires_at.as_ref(), &[], &[Kind::Time, Kind::Key])?,
             ..Roles::default()
         };
         for (at, space) in target.spaces.iter().enumerate() {
@@ -129,7 +139,8 @@ impl ColumnMapping {
 impl Roles {
     /// All columns that hold something other than payload.
     pub fn named(&self) -> impl Iterator<Item = &str> {
-        let single = [&self.id, &self.text, &self.title, &self.document_id, &self.payload_json];
+        let single =
+            [&self.id, &self.text, &self.title, &self.document_id, &self.payload_json, &self.expires_at];
         let named = single.into_iter().chain(&self.vectors).filter_map(|name| name.as_deref());
         named.chain(self.carried.iter().map(String::as_str))
     }
@@ -147,7 +158,11 @@ fn find_column(
         return match kind {
             None => Err(no_column(field, named, columns)),
             Some(kind) if !fits.contains(&kind) => {
-                let expected = if fits.contains(&Kind::Vector) { "lists of numbers" } else { "strings" };
+                let expected = match fits {
+                    _ if fits.contains(&Kind::Vector) => "lists of numbers",
+                    _ if fits.contains(&Kind::Time) => "points in time",
+                    _ => "strings",
+                };
                 Err(Error::invalid(field, format!("column {named:?} does not hold {expected}")))
             }
             Some(_) => Ok(Some(named.to_owned())),

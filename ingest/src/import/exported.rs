@@ -3,7 +3,7 @@
 
 use arrow::datatypes::{DataType, Schema};
 
-use super::columns::{ColumnMapping, Roles, VECTOR_PREFIX};
+use super::columns::{ColumnMapping, EXPIRES_AT, Roles, VECTOR_PREFIX};
 
 /// The payload, a JSON object as text.
 const PAYLOAD: &str = "payload";
@@ -31,6 +31,12 @@ pub(super) fn adopt(schema: &Schema, mapping: &ColumnMapping, roles: &mut Roles)
         return Vec::new();
     }
     roles.payload_json = Some(PAYLOAD.to_owned());
+    let is_time = |data_type: &DataType| matches!(data_type, DataType::Timestamp(..));
+    if roles.expires_at.is_none()
+        && schema.field_with_name(EXPIRES_AT).is_ok_and(|field| is_time(field.data_type()))
+    {
+        roles.expires_at = Some(EXPIRES_AT.to_owned());
+    }
     roles.carried = CARRIED.iter().map(|(name, _)| (*name).to_owned()).collect();
     let mut left_out = std::mem::take(&mut roles.payload);
     left_out.retain(|name| !roles.named().any(|known| known == name));

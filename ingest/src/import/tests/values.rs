@@ -1,5 +1,6 @@
 //! Every column type arrives as what it means.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::types::{Float32Type, Float64Type, Int32Type};
@@ -337,4 +338,41 @@ async fn mappings_are_followed_and_checked() {
     unknown.columns.vectors.insert("w".to_owned(), "lang".to_owned());
     let error = import(&sink, unknown).await.unwrap_err();
     assert_eq!(error.message(), "no vector space \"w\"; there is: v");
+}
+
+#[tokio::test]
+async fn rows_expire_by_a_column_that_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let times: ArrayRef = Arc::new(arrow::array::TimestampMillisecondArray::from(vec![Some(7_000), None]));
+    let numbers: ArrayRef = Arc::new(Int32Array::from(vec![Some(8), None]));
+    let batch = batch(vec![("id", ids(2)), ("until", times), ("ms", numbers)]);
+    let path = write_parquet(folder.path(), "a.parquet", &batch, 10);
+    let lines = [
+        r#"{"id": "p0", "until": "1970-01-01T00:00:09Z"}"#,
+        r#"{"id": "p1", "until": null}"#,
+        r#"{"id": "p2", "until": 10}"#,
+        r#"{"id": "p3", "until": "soon"}"#,
+    ];
+    let lines = write_lines(folder.path(), "a.jsonl", &lines);
+    let check = async |path: &Path, column: &str, expected: &[Option<i64>], rejected: u64| {
+        let sink = MapSink::new(Vec::new());
+        let mut job = job(&[path]);
+        job.columns.expires_at = Some(column.to_owned());
+        let summary = import(&sink, job).await.unwrap();
+        assert_eq!(summary.rows_rejected, rejected, "{:?}", summary.errors);
+        let found: Vec<_> = sink.points.lock().values().map(|point| point.expires_at).collect();
+        assert_eq!(found, expected);
+        assert!(
+            sink.points
+                .lock()
+                .values()
+                .all(|point| { point.payload.as_ref().is_none_or(|payload| payload.get(column).is_none()) })
+        );
+    };
+    check(&path, "until", &[Some(7_000), None], 0).await;
+    check(&path, "ms", &[Some(8), None], 0).await;
+    check(&lines, "until", &[Some(9_000), None, Some(10)], 1).await;
+    let mut wrong = job(&[&path]);
+    wrong.columns.expires_at = Some("id".to_owned());
+    assert!(import(&MapSink::new(Vec::new()), wrong).await.is_err());
 }
