@@ -8,6 +8,7 @@
 pub mod app;
 pub mod cli;
 pub mod config;
+mod filter_language;
 pub mod grpc;
 mod network;
 pub mod server;

@@ -270,3 +270,56 @@ fn bench_vectors_names_the_file_at_fault() {
     call(&base, &base, &["--ground-truth", text(&truth)], &["gt.ivecs", "1 rows for 20 queries"]);
     call(&base, &base, &["--filter-attr", text(&truth)], &["gt.ivecs", "the base has 20"]);
 }
+
+#[test]
+fn sentences_are_found_and_their_parents_given_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, files) = (folder.path().join("data"), folder.path().join("files"));
+    std::fs::create_dir_all(files.join("ops/bees")).unwrap();
+    let section =
+        "When the hive is full, half of the bees leave. The old queen goes with them. A new one stays.";
+    let other = "Trains leave from platform nine. Tickets are sold at the gate.";
+    std::fs::write(
+        files.join("ops/bees/hive.md"),
+        format!("# Hives\n\n## Swarms\n\n{section}\n\n# Trains\n\n{other}\n"),
+    )
+    .unwrap();
+    let target = ["--collection", "c", "--data-dir", text(&data)];
+    let ingest = ["ingest", text(&files), "--create", "--json", "--path-fields", "{team}/{project}/**"];
+    let chunks = ["--chunk", "strategy=sentences", "--chunk", "parent_tokens=40"];
+    succeeds(&[&ingest[..], &chunks, &target].concat());
+    let search = |more: &[&str]| {
+        json(&[&["search", "who leaves with the old queen", "--json"], more, &target[..]].concat())
+    };
+    let small = search(&["--filter", "team = 'ops'"]);
+    assert_eq!(small["hits"][0]["text"], "The old queen goes with them.", "{small}");
+    assert_eq!(small["hits"][0]["payload"]["project"], "bees", "{small}");
+    let large = search(&["--parents"]);
+    let hits = large["hits"].as_array().unwrap();
+    let parents: Vec<&str> = hits.iter().map(|hit| hit["parent_text"].as_str().unwrap()).collect();
+    assert!(
+        parents[0].contains("half of the bees leave. The old queen goes with them. A new one stays."),
+        "{large}"
+    );
+    assert!(!parents[0].contains("platform"), "{large}");
+    assert_eq!(parents.len(), 2, "each parent comes once: {large}");
+    assert!(search(&[])["hits"].as_array().unwrap().len() > 2);
+}
+
+#[test]
+fn what_files_would_become_is_shown_without_a_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.md");
+    std::fs::write(&file, "# Bees\n\nThey swarm. They hum.").unwrap();
+    let shown = json(&["extract", text(&file), "--json", "--chunks", "--chunk", "strategy=sentences"]);
+    assert_eq!((&shown["media_type"], &shown["title"]), (&"text/markdown".into(), &"Bees".into()));
+    let chunks: Vec<&str> =
+        shown["chunks"].as_array().unwrap().iter().map(|chunk| chunk["text"].as_str().unwrap()).collect();
+    assert_eq!(chunks, ["# Bees\n\nThey swarm.", "They hum."], "{shown}");
+    assert!(succeeds(&["extract", text(&file)]).contains("text/markdown"));
+    fails(&["extract", text(&file), "--chunk", "max_tokens=99999"], 2, &["chunk.max_tokens"]);
+    std::fs::write(&file, [0u8; 64]).unwrap();
+    let output = ragstone(&["extract", text(&file)]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("not a readable format"));
+}

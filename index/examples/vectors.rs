@@ -82,6 +82,10 @@ fn main() -> Result<()> {
     let path = Path::new("memory");
     let segment =
         SegmentVectors::open(path, distance, dimension, rows, vectors, None, Some(Bytes::from(index)))?;
+    if let Some(graph) = segment.report().graph {
+        let beams = graph.calibration.iter().map(|beam| format!("{} {:.4}", beam.ef, beam.recall));
+        println!("expected: {}", beams.collect::<Vec<_>>().join(", "));
+    }
     println!("opened in {:.3} s", start.elapsed().as_secs_f64());
 
     let queries: Vec<PreparedQuery> = queries

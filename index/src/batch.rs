@@ -10,6 +10,8 @@
 //! | `page`, `chunk_index` | UInt32 | origin: page from 1, chunk from 0 |
 //! | `heading_path` | `List<Utf8>` | headings above the chunk, outermost first |
 //! | `span_start`, `span_end` | UInt64 | bytes in the document's extracted text |
+//! | `part` | Utf8 | part of the document: member of an archive, attachment, chapter, sheet |
+//! | `parent` | UInt32 | which larger chunk of the document this one is a part of, from 0 |
 //! | `expires_at` | `Timestamp(ms, UTC)` | from when on the point is no more |
 //! | `vector:NAME` | `FixedSizeList<Float32, dimension>` | one per vector space |
 //!
@@ -18,8 +20,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, new_null_array};
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+use arrow::array::{ArrayRef, RecordBatch, new_null_array};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 
 use crate::schema::CollectionSchema;
@@ -48,13 +50,17 @@ pub const HEADING_PATH: &str = "heading_path";
 pub const SPAN_START: &str = "span_start";
 /// Column of the byte behind the chunk in the extracted text.
 pub const SPAN_END: &str = "span_end";
+/// Column of the part of the document.
+pub const PART: &str = "part";
+/// Column of the larger chunk that a chunk is a part of.
+pub const PARENT: &str = "parent";
 /// Column of the moment from which on the point is no more.
 pub const EXPIRES_AT: &str = "expires_at";
 /// Prefix of the vector columns.
 pub const VECTOR_PREFIX: &str = "vector:";
 
 /// Columns before the vector columns.
-pub const FIXED_COLUMNS: usize = 13;
+pub const FIXED_COLUMNS: usize = 15;
 /// Longest point id, in bytes.
 pub const MAX_ID_BYTES: usize = 1_024;
 /// Longest document id, in bytes: its chunks' point ids add `#` and a number.
@@ -77,8 +83,17 @@ pub fn vector_column(space: &str) -> String {
 
 /// The full Arrow schema of a collection's points, all columns in the order of the table above.
 pub fn arrow_schema(schema: &CollectionSchema) -> SchemaRef {
+    let mut fields = fixed_fields();
+    for space in &schema.vectors {
+        fields.push(Field::new(vector_column(&space.name), vector_type(space.dimension), true));
+    }
+    Arc::new(Schema::new(fields))
+}
+
+/// The columns before the vector columns.
+fn fixed_fields() -> Vec<Field> {
     let utf8 = |name: &str| Field::new(name, DataType::Utf8, true);
-    let mut fields = vec![
+    vec![
         Field::new(ID, DataType::Utf8, false),
         utf8(DOCUMENT_ID),
         utf8(TEXT),
@@ -91,12 +106,38 @@ pub fn arrow_schema(schema: &CollectionSchema) -> SchemaRef {
         Field::new(HEADING_PATH, heading_path_type(), true),
         Field::new(SPAN_START, DataType::UInt64, true),
         Field::new(SPAN_END, DataType::UInt64, true),
+        utf8(PART),
+        Field::new(PARENT, DataType::UInt32, true),
         Field::new(EXPIRES_AT, expires_at_type(), true),
-    ];
-    for space in &schema.vectors {
-        fields.push(Field::new(vector_column(&space.name), vector_type(space.dimension), true));
+    ]
+}
+
+/// A stored batch with all columns of today: those that were added since it was written are null.
+///
+/// # Errors
+/// Arrow's, which would be a defect.
+pub(crate) fn completed(stored: RecordBatch) -> Result<RecordBatch, ArrowError> {
+    if [PART, PARENT, EXPIRES_AT].iter().all(|name| stored.column_by_name(name).is_some()) {
+        return Ok(stored);
     }
-    Arc::new(Schema::new(fields))
+    let mut fields = Vec::new();
+    let mut columns: Vec<ArrayRef> = Vec::new();
+    for field in fixed_fields() {
+        match stored.column_by_name(field.name()) {
+            Some(column) => columns.push(Arc::clone(column)),
+            None if field.is_nullable() => columns.push(new_null_array(field.data_type(), stored.num_rows())),
+            // Whoever reads the batch misses it by name.
+            None => continue,
+        }
+        fields.push(field);
+    }
+    for (field, column) in stored.schema().fields().iter().zip(stored.columns()) {
+        if field.name().starts_with(VECTOR_PREFIX) {
+            fields.push(field.as_ref().clone());
+            columns.push(Arc::clone(column));
+        }
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
 }
 
 /// Type of `heading_path`.
@@ -109,24 +150,34 @@ pub fn expires_at_type() -> DataType {
     DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
 }
 
-/// Rows as an older version wrote them, with the columns that came since.
-pub(crate) fn completed(rows: RecordBatch) -> Result<RecordBatch, ArrowError> {
-    let (schema, before) = (rows.schema(), FIXED_COLUMNS - 1);
-    if schema.index_of(EXPIRES_AT).is_ok() {
-        return Ok(rows);
-    }
-    let mut fields: Vec<FieldRef> = schema.fields().to_vec();
-    let mut columns = rows.columns().to_vec();
-    if before > fields.len() {
-        return Err(ArrowError::SchemaError("rows without their columns".into()));
-    }
-    fields.insert(before, Arc::new(Field::new(EXPIRES_AT, expires_at_type(), true)));
-    columns.insert(before, new_null_array(&expires_at_type(), rows.num_rows()));
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
-}
-
 /// Type of a vector column.
 pub fn vector_type(dimension: u32) -> DataType {
     // The dimension was checked against MAX_DIMENSION, which fits.
     DataType::FixedSizeList(Arc::new(Field::new("item", DataType::Float32, true)), dimension as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn a_batch_of_older_columns_is_completed() {
+        let (fields, columns): (Vec<Field>, Vec<ArrayRef>) = fixed_fields()
+            .into_iter()
+            .take(12)
+            .map(|field| {
+                let column = arrow::array::new_empty_array(field.data_type());
+                (field, column)
+            })
+            .unzip();
+        let old = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
+        let new = completed(old).unwrap();
+        let names: Vec<_> = new.schema().fields().iter().map(|field| field.name().clone()).collect();
+        let expect: Vec<_> = fixed_fields().iter().map(|field| field.name().clone()).collect();
+        assert_eq!(names, expect);
+        assert_eq!(names.len(), FIXED_COLUMNS);
+        assert_eq!(completed(new.clone()).unwrap(), new);
+    }
 }

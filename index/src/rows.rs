@@ -25,6 +25,8 @@ pub(crate) struct Rows {
     heading_paths: ListArray,
     span_starts: UInt64Array,
     span_ends: UInt64Array,
+    parts: StringArray,
+    parents: UInt32Array,
     expiries: TimestampMillisecondArray,
 }
 
@@ -64,6 +66,8 @@ impl Rows {
             heading_paths,
             span_starts: u64s(batch::SPAN_START)?,
             span_ends: u64s(batch::SPAN_END)?,
+            parts: string(batch::PART)?,
+            parents: u32s(batch::PARENT)?,
             expiries: column(batch::EXPIRES_AT)?
                 .as_primitive_opt::<TimestampMillisecondType>()
                 .cloned()
@@ -111,6 +115,11 @@ impl Rows {
         self.pages.is_valid(row).then(|| self.pages.value(row))
     }
 
+    /// Part of the document that a row is from.
+    pub(crate) fn part(&self, row: usize) -> Option<&str> {
+        string(&self.parts, row)
+    }
+
     /// Position of a row in its document, from 0.
     pub(crate) fn chunk_index(&self, row: usize) -> Option<u32> {
         self.chunk_indexes.is_valid(row).then(|| self.chunk_indexes.value(row))
@@ -154,6 +163,8 @@ impl Rows {
             heading_path: self.heading_path(row),
             span_start: number(&self.span_starts),
             span_end: number(&self.span_ends),
+            part: owned(self.part(row)),
+            parent: self.parents.is_valid(row).then(|| self.parents.value(row)),
         }
     }
 }

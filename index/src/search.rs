@@ -148,6 +148,8 @@ pub struct Origin {
     pub heading_path: Vec<String>,
     pub span_start: Option<u64>,
     pub span_end: Option<u64>,
+    pub part: String,
+    pub parent: Option<u32>,
 }
 
 /// A found point.

@@ -369,6 +369,7 @@ fn check_texts(rows: &Rows, count: usize, errors: &mut RowErrors) {
             (batch::URI, rows.uri(row), batch::MAX_ORIGIN_BYTES),
             (batch::TITLE, rows.title(row), batch::MAX_ORIGIN_BYTES),
             (batch::MEDIA_TYPE, rows.media_type(row), batch::MAX_ORIGIN_BYTES),
+            (batch::PART, rows.part(row), batch::MAX_ORIGIN_BYTES),
         ];
         for (column, value, limit) in bounds {
             let bytes = value.map_or(0, str::len);

@@ -1,9 +1,15 @@
 //! What flows through the pipeline: raw documents, their extracted text, their chunks.
 
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+
+use crate::chunk::ChunkSettings;
+use crate::error::{Error, Result};
+pub use crate::pipeline::PathFields;
 
 /// A document as it arrives.
 #[derive(Debug, Clone, Default)]
@@ -28,10 +34,99 @@ pub struct RawDocument {
     pub modified_ns: Option<i64>,
     /// The source that brought it, or empty.
     pub source_id: String,
+    /// How it is read, beyond what the pipeline is set to.
+    pub options: Arc<IngestOptions>,
+    /// Where the pipeline tells how far it is.
+    pub progress: Progress,
+}
+
+/// What the pipeline does with a document.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Stage {
+    /// It waits for its turn.
+    #[default]
+    Waiting,
+    /// Its text is read and cut.
+    Extracting,
+    /// Its chunks get their vectors and are written.
+    Embedding,
+}
+
+/// How far a document is. Clones see the same.
+#[derive(Debug, Clone, Default)]
+pub struct Progress(Arc<AtomicU8>);
+
+impl Progress {
+    /// Tells how far it is.
+    pub fn set(&self, stage: Stage) {
+        self.0.store(stage as u8, Ordering::Relaxed);
+    }
+
+    /// How far it is.
+    pub fn stage(&self) -> Stage {
+        match self.0.load(Ordering::Relaxed) {
+            1 => Stage::Extracting,
+            2 => Stage::Embedding,
+            _ => Stage::Waiting,
+        }
+    }
+}
+
+/// How the documents of a source, or of a call, are read, beyond what the pipeline is set to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct IngestOptions {
+    /// Tried on content that is encrypted. They come from the configuration or the call and are not stored.
+    #[serde(skip)]
+    pub passwords: Passwords,
+    /// Payload fields that follow from the path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path_fields: Option<PathFields>,
+    /// How text is cut.
+    #[serde(skip_serializing_if = "ChunkSettings::is_empty")]
+    pub chunk: ChunkSettings,
+}
+
+/// Passwords of encrypted documents. They are never printed.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Passwords(Vec<String>);
+
+impl Passwords {
+    /// Most passwords that are tried on a document.
+    pub const MAX: usize = 32;
+    /// Longest password, in bytes.
+    pub const MAX_BYTES: usize = 1_024;
+
+    /// # Errors
+    /// `InvalidArgument` on `passwords` when there are too many, or one is too long.
+    pub fn new(passwords: Vec<String>) -> Result<Self> {
+        if passwords.len() > Self::MAX || passwords.iter().any(|password| password.len() > Self::MAX_BYTES) {
+            let message = format!("at most {} passwords of {} bytes each", Self::MAX, Self::MAX_BYTES);
+            return Err(Error::invalid("passwords", message));
+        }
+        Ok(Self(passwords))
+    }
+
+    /// In the order in which they are tried.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl std::fmt::Debug for Passwords {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} passwords", self.0.len())
+    }
 }
 
 /// The text of a document, with its structure.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExtractedDocument {
     /// Detected media type.
     pub media_type: String,
@@ -41,12 +136,46 @@ pub struct ExtractedDocument {
     pub text: String,
     /// How `text` is written.
     pub markup: Markup,
-    /// Byte ranges of `text` by page (slide, sheet), from page 1, in order; empty where there are no pages.
+    /// Byte ranges of `text` by page (slide, sheet), in order; empty where there are no pages. The pages of each member of
+    /// an archive are counted from 1.
     pub pages: Vec<Page>,
+    /// Named parts (members of an archive, attachments, chapters, sheets), in order, without overlap. Text between them
+    /// belongs to the document itself.
+    pub parts: Vec<Part>,
+    /// What the content says of itself.
+    pub properties: Properties,
+    /// What was left out, and why: a sentence each, for the owner of the file.
+    pub left_out: Vec<String>,
+}
+
+/// A named part of a document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Path of the member, name of the attachment or sheet; nested ones joined by `/`.
+    pub name: String,
+    /// How its text is written.
+    pub markup: Markup,
+    /// Bytes of the document's text.
+    pub span: Range<usize>,
+}
+
+/// What a document says of itself. Everything may be missing, and wrong.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Properties {
+    /// Who wrote it.
+    pub authors: Vec<String>,
+    /// When it was made, RFC 3339 in UTC.
+    pub created: Option<String>,
+    /// When it was last changed, RFC 3339 in UTC.
+    pub modified: Option<String>,
+    /// Its language: two letters of ISO 639-1, else three of ISO 639-3.
+    pub language: Option<String>,
+    /// Subject words.
+    pub keywords: Vec<String>,
 }
 
 /// A page of a document.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page {
     /// From 1.
     pub number: u32,
@@ -55,13 +184,15 @@ pub struct Page {
 }
 
 /// How an extracted text is written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Markup {
     /// Paragraphs split by empty lines.
     #[default]
     Plain,
     /// CommonMark with tables; headings give the heading path.
     Markdown,
+    /// Source code: items start at the margin.
+    Code,
 }
 
 /// A part of a document that fits an embedder.
@@ -75,6 +206,10 @@ pub struct Chunk {
     pub heading_path: Vec<String>,
     /// Page on which it starts, from 1.
     pub page: Option<u32>,
+    /// The part of the document that it is from; empty: the document itself.
+    pub part: String,
+    /// In parent mode: which of the document's parents it belongs to, from 0.
+    pub parent: Option<u32>,
 }
 
 /// A document's entry in the ledger. The same facts as the engine keeps; the server maps one to the other.

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** every method that writes returns after the write is durable.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
@@ -24,10 +24,26 @@ pub struct TargetSpace {
 }
 
 /// What a collection expects of a batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Target {
     /// Its vector spaces.
     pub spaces: Vec<TargetSpace>,
+    /// Types of its payload fields, by name.
+    pub payload: BTreeMap<String, FieldKind>,
+    /// Whether other fields may be written.
+    pub dynamic_payload: bool,
+}
+
+/// Type of a payload field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the types of docs/data-model.md")]
+pub enum FieldKind {
+    Keyword,
+    Integer,
+    Float,
+    Bool,
+    Datetime,
+    Text,
 }
 
 /// What a batch of rows became.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ragstone_index::collection::{CollectionStats, CompactionReport};
+use ragstone_ingest::embed::EmbedStats;
 use ragstone_ingest::embed::registry::EmbedderStatus;
 
 use super::App;
@@ -12,6 +13,11 @@ impl App {
     /// The configured embedders.
     pub fn embedders(&self) -> Vec<EmbedderStatus> {
         self.embedding.list()
+    }
+
+    /// What was embedded since the start, and what did not have to be.
+    pub fn embedding_stats(&self) -> EmbedStats {
+        self.embedding.stats()
     }
 
     /// Time since the start.

@@ -29,6 +29,11 @@ impl App {
         Ok(self.pipeline.admit(bytes).await?)
     }
 
+    /// Bytes that the pipeline would take at once.
+    pub fn free_document_bytes(&self) -> usize {
+        self.pipeline.free_bytes()
+    }
+
     /// As [`Self::ingest_document`], for a document that was admitted.
     pub async fn ingest_admitted(
         &self,

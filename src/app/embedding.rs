@@ -13,7 +13,7 @@ use ragstone_index::schema::{CollectionSchema, EmbedderRef, VectorSpace};
 use ragstone_ingest::chunk::embedding_text;
 use ragstone_ingest::embed::EmbedderInfo;
 use ragstone_ingest::embed::registry::{EmbedderRegistry, EmbedderStatus};
-use ragstone_ingest::embed::service::{EmbedService, Priority};
+use ragstone_ingest::embed::service::{EmbedService, EmbedStats, Priority};
 
 use super::error::{Error, Result};
 
@@ -52,6 +52,11 @@ impl Embedding {
     /// All configured embedders.
     pub fn list(&self) -> Vec<EmbedderStatus> {
         self.registry().list()
+    }
+
+    /// What was embedded, and what did not have to be.
+    pub fn stats(&self) -> EmbedStats {
+        self.service.stats()
     }
 
     /// What is known of an embedder.

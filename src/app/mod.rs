@@ -12,7 +12,9 @@ pub mod embedding;
 pub mod error;
 pub mod exports;
 pub mod imports;
+pub mod parents;
 pub mod points;
+pub mod preview;
 pub mod search;
 pub mod sink;
 pub mod snippet;
@@ -24,6 +26,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ragstone_index::store::Store;
+use ragstone_ingest::embed::VectorCache;
 use ragstone_ingest::embed::registry::{EmbedderRegistry, RegistryOptions};
 use ragstone_ingest::embed::service::{EmbedService, ServiceOptions};
 use ragstone_ingest::pipeline::Pipeline;
@@ -74,9 +77,12 @@ impl App {
             cache_dir: config.data_dir.join("models"),
         };
         let registry = Arc::new(EmbedderRegistry::new(config.embedders.clone(), options)?);
-        let service = Arc::new(EmbedService::new(Arc::clone(&registry), ServiceOptions::default())?);
         let (dir, engine) = (config.data_dir.clone(), config.engine.clone());
         let store = workers.maintenance.run(move || Ok(Arc::new(Store::open(&dir, engine)?))).await?;
+        // Behind the store, whose lock makes this the only process in the directory.
+        let cache = vector_cache(config, &workers).await?;
+        let service = EmbedService::with_cache(Arc::clone(&registry), ServiceOptions::default(), cache)?;
+        let service = Arc::new(service);
         let sink = Arc::new(EngineSink::new(Arc::clone(&store), workers.clone()));
         let shared_sink = || Arc::clone(&sink) as Arc<dyn BatchSink>;
         let pipeline = Pipeline::new(config.pipeline.clone(), registry, Arc::clone(&service), shared_sink());
@@ -152,4 +158,22 @@ impl App {
         // Not behind a compaction that runs.
         Lane::new(1, &self.runtime).run(close).await
     }
+}
+
+/// The cache of vectors, if there is to be one. Where it can't be used, everything works without.
+async fn vector_cache(config: &Config, workers: &Workers) -> Result<Option<Arc<VectorCache>>> {
+    let limit = config.embedding.cache_bytes;
+    if limit == 0 {
+        return Ok(None);
+    }
+    let dir = config.data_dir.join("cache").join("vectors");
+    let open = move || match VectorCache::open(&dir, limit) {
+        Ok(cache) => Ok(Some(Arc::new(cache))),
+        Err(error) if error.kind() == ragstone_ingest::ErrorKind::Unavailable => {
+            tracing::warn!(%error, "texts are embedded without a cache");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    };
+    workers.maintenance.run(open).await
 }

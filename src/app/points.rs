@@ -81,21 +81,18 @@ impl App {
         Ok(Upserted { seq_no: receipt.seq_no, upserted: receipt.upserted, rejected })
     }
 
-    /// Writes rows of which `first_row` is the number of the first; refused ones are named by column.
-    pub async fn upsert_batch(
-        &self,
-        collection: &str,
-        rows: RecordBatch,
-        first_row: usize,
-    ) -> Result<Upserted> {
-        let receipt = self.write_points(collection, rows, false).await?;
-        let rejected = receipt.rejected.into_iter().map(|error: RowError| RejectedRow {
-            row: first_row + error.row,
+    /// Writes the good rows of a batch; refused ones are named by column.
+    pub async fn upsert_batch(&self, collection: &str, rows: PointRows) -> Result<Upserted> {
+        let PointRows { batch, request_rows, mut rejected } = rows;
+        let receipt = self.write_points(collection, batch, false).await?;
+        rejected.extend(receipt.rejected.into_iter().map(|error: RowError| RejectedRow {
+            row: request_rows.get(error.row).copied().unwrap_or(error.row),
             id: error.id,
             field: error.column,
             message: error.message,
-        });
-        Ok(Upserted { seq_no: receipt.seq_no, upserted: receipt.upserted, rejected: rejected.collect() })
+        }));
+        rejected.sort_by_key(|rejected| rejected.row);
+        Ok(Upserted { seq_no: receipt.seq_no, upserted: receipt.upserted, rejected })
     }
 
     async fn write_points(&self, name: &str, rows: RecordBatch, strict: bool) -> Result<WriteReceipt> {

@@ -1,19 +1,27 @@
 //! Search: which legs run, the embedding of the query, the engine's answer.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
 use ragstone_index::collection::Collection;
 use ragstone_index::filter::Filter;
 use ragstone_index::schema::{RecallTarget, VectorSpace};
-use ragstone_index::search::{Fusion, Hit, KeywordLeg, SearchRequest, SearchResponse, Select, VectorLeg};
+use ragstone_index::search::{
+    Fusion, Hit, KeywordLeg, MAX_LIMIT, SearchRequest, SearchResponse, Select, VectorLeg,
+};
 
 use super::App;
 use super::error::{Error, Result};
+use super::parents::{self, Parent};
 use super::visibility::Patience;
 
 /// Longest text of a query, in bytes.
 pub const MAX_QUERY_BYTES: usize = 16 << 10;
+/// Most hits of a search that gives back parents.
+pub const MAX_PARENTS: usize = 1_000;
+/// Hits that are looked at for each parent.
+const HITS_PER_PARENT: usize = 4;
 /// Most searches of one batch.
 pub const MAX_SEARCHES: usize = 256;
 
@@ -58,6 +66,8 @@ pub struct Query {
     pub select: Select,
     pub min_seq_no: Option<u64>,
     pub explain: bool,
+    /// Give the parent of each hit, and of each parent only the best hit.
+    pub parents: bool,
 }
 
 /// The answer to a query.
@@ -77,6 +87,8 @@ pub struct Answer {
     pub highlights: bool,
     /// Whether the plan was asked for.
     pub explain: bool,
+    /// The parent of each hit; empty when they were not asked for.
+    pub parents: Vec<Option<Parent>>,
 }
 
 /// Where the query vector comes from.
@@ -127,13 +139,29 @@ impl App {
             _ => None,
         };
         let (explain, highlights) = (query.explain, query.select.highlights);
+        let (offset, limit, wants_parents) = (query.offset, query.limit, query.parents);
+        if wants_parents {
+            // Of each parent only the best hit stays: others have to take the places of the rest.
+            query.limit = (offset + limit).saturating_mul(HITS_PER_PARENT).min(MAX_LIMIT);
+            query.offset = 0;
+        }
         let request = request(query, vector, legs.keyword);
-        let found = self.run_search(collection, request).await?;
+        let mut found = self.run_search(Arc::clone(&collection), request).await?;
+        let mut parents = Vec::new();
+        if wants_parents {
+            parents::collapse(&mut found.hits);
+            found.hits = found.hits.into_iter().skip(offset).take(limit).collect();
+            let reading = Instant::now();
+            let job = move || Ok::<_, Error>((parents::parents(&collection, &found.hits)?, found));
+            (parents, found) = self.workers.read.run(job).await?;
+            found.plan.push("put the parents of the hits together".into());
+            found.phases.push(("parents", reading.elapsed().as_micros() as u64));
+        }
         plan.extend(found.plan);
         phases.extend(found.phases);
         let SearchResponse { hits, seq_no, .. } =
             SearchResponse { plan: Vec::new(), phases: Vec::new(), ..found };
-        Ok(Answer { hits, seq_no, plan, phases, elapsed: started.elapsed(), highlights, explain })
+        Ok(Answer { hits, seq_no, plan, phases, elapsed: started.elapsed(), highlights, explain, parents })
     }
 
     /// Answers several queries, in order. An error names the query.

@@ -10,13 +10,13 @@ use async_trait::async_trait;
 use ragstone_index::batch;
 use ragstone_index::collection::Collection;
 use ragstone_index::document::{DocumentRecord, DocumentState};
-use ragstone_index::schema::CollectionSchema;
+use ragstone_index::schema::{CollectionSchema, FieldType};
 use ragstone_index::store::Store;
 use ragstone_index::write::{Change, WriteReceipt, WriteRequest};
 use ragstone_ingest::chunk::embedding_text;
 use ragstone_ingest::document::{DocumentEntry, EntryState};
 use ragstone_ingest::pipeline::chunk_key;
-use ragstone_ingest::sink::{BatchSink, RejectedRow, RowsWritten, Target, TargetSpace};
+use ragstone_ingest::sink::{BatchSink, FieldKind, RejectedRow, RowsWritten, Target, TargetSpace};
 use ragstone_ingest::{Error, ErrorKind, Result};
 
 use super::embedding::put_column;
@@ -79,7 +79,20 @@ impl BatchSink for EngineSink {
             embedder: space.embedder.as_ref().map(|e| e.name.clone()),
             fingerprint: space.embedder.as_ref().map(|e| e.fingerprint.clone()),
         };
-        Ok(Target { spaces: schema.vectors.iter().map(space).collect() })
+        let kind = |kind: FieldType| match kind {
+            FieldType::Keyword => FieldKind::Keyword,
+            FieldType::Integer => FieldKind::Integer,
+            FieldType::Float => FieldKind::Float,
+            FieldType::Bool => FieldKind::Bool,
+            FieldType::Datetime => FieldKind::Datetime,
+            FieldType::Text => FieldKind::Text,
+        };
+        let payload = schema.payload.iter().map(|field| (field.name.clone(), kind(field.field_type)));
+        Ok(Target {
+            spaces: schema.vectors.iter().map(space).collect(),
+            payload: payload.collect(),
+            dynamic_payload: schema.dynamic_payload,
+        })
     }
 
     async fn document(&self, collection: &str, id: &str) -> Result<Option<DocumentEntry>> {
@@ -285,7 +298,7 @@ fn vectors_by_key(schema: &CollectionSchema, points: &RecordBatch) -> HashMap<(S
     vectors
 }
 
-/// A document's points with their expiry in the column for it. The payload of a document is the same for all of them.
+/// A document's points with their expiry in the column for it; it is the same for all of them.
 fn with_expiry(points: RecordBatch) -> ragstone_index::Result<RecordBatch> {
     let payloads = points.column_by_name(batch::PAYLOAD).and_then(|column| column.as_string_opt::<i32>());
     let first = payloads.and_then(|payloads| payloads.iter().next().flatten());
@@ -296,9 +309,18 @@ fn with_expiry(points: RecordBatch) -> ragstone_index::Result<RecordBatch> {
         return Ok(points);
     };
     payload.remove(EXPIRES_AT_FIELD);
-    let payload = serde_json::Value::Object(payload).to_string();
     let rows = points.num_rows();
-    let payloads: StringArray = std::iter::repeat_n(Some(payload.as_str()), rows).collect();
+    let stripped = serde_json::Value::Object(payload).to_string();
+    let strip = |payload: &str| -> String {
+        if payload == first {
+            return stripped.clone();
+        }
+        let mut other: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(payload).unwrap_or_default();
+        other.remove(EXPIRES_AT_FIELD);
+        serde_json::Value::Object(other).to_string()
+    };
+    let payloads: StringArray = payloads.into_iter().flatten().map(|payload| payload.map(&strip)).collect();
     let times = Int64Array::from(vec![expires_at; rows]);
     put_column(&points, batch::PAYLOAD, Arc::new(payloads))
         .and_then(|points| put_column(&points, batch::EXPIRES_AT, Arc::new(times)))

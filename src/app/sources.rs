@@ -4,13 +4,27 @@ use std::path::{Path, PathBuf};
 
 use ragstone_index::collection::Collection;
 use ragstone_index::write::{Change, WriteRequest};
-use ragstone_ingest::source::{FilesPage, FolderSource, SourceStatus};
+use ragstone_ingest::document::IngestOptions;
+use ragstone_ingest::source::{FileState, FilesPage, FolderSource, SourceStatus};
 use serde::{Deserialize, Serialize};
 
 use super::App;
 use super::collections::SchemaDraft;
 use super::error::{Error, Result};
 use crate::config::WatchConfig;
+
+/// A folder that is to be watched.
+#[derive(Debug, Clone, Default)]
+pub struct SourceDraft {
+    /// Absolute.
+    pub path: PathBuf,
+    /// Patterns in `.gitignore` form.
+    pub ignore: Vec<String>,
+    /// Changes are found by scans only.
+    pub poll: bool,
+    /// How its files are read.
+    pub options: IngestOptions,
+}
 
 /// Ledger keys of sources start with this.
 const KEY_PREFIX: &str = "source/";
@@ -24,25 +38,23 @@ enum StoredSource {
 }
 
 impl App {
-    /// Watches a folder. Adding what is there already changes nothing, or its patterns.
-    pub async fn add_source(
-        &self,
-        collection: &str,
-        path: PathBuf,
-        ignore: Vec<String>,
-    ) -> Result<SourceStatus> {
+    /// Watches a folder. Adding what is there already changes nothing, or its patterns and options; its documents are
+    /// made again where new options ask for that.
+    pub async fn add_source(&self, collection: &str, draft: SourceDraft) -> Result<SourceStatus> {
         self.collection(collection)?;
-        let source = FolderSource::new(collection, &path, ignore)?;
+        let SourceDraft { path, ignore, poll, options } = draft;
+        options.chunk.check("chunk")?;
+        let source = FolderSource { options, poll, ..FolderSource::new(collection, &path, ignore)? };
         source.check_root().await?;
         let _one_at_a_time = self.source_changes.lock().await;
-        match self.sources.status(&source.id) {
-            Ok(there) if there.source.ignore == source.ignore => return Ok(there),
+        let status = match self.sources.status(&source.id) {
+            Ok(there) if there.source == source => return Ok(there),
             Ok(_) => {
                 self.sources.remove(&source.id, false).await?;
+                self.sources.add_changed(source.clone())?
             }
-            Err(_) => {}
-        }
-        let status = self.sources.add(source.clone())?;
+            Err(_) => self.sources.add(source.clone())?,
+        };
         if let Err(error) = self.remember(source).await {
             // It would be gone after a restart: then it isn't there now either.
             self.sources.remove(&status.source.id, false).await?;
@@ -69,10 +81,39 @@ impl App {
         Ok(self.sources.list(collection))
     }
 
-    /// Files of a source.
-    pub async fn source_files(&self, id: String, after: Option<String>, limit: usize) -> Result<FilesPage> {
+    /// Files of a source whose state is wanted.
+    pub async fn source_files(
+        &self,
+        id: String,
+        after: Option<String>,
+        limit: usize,
+        wanted: impl Fn(&FileState) -> bool + Send + 'static,
+    ) -> Result<FilesPage> {
         let sources = std::sync::Arc::clone(&self.sources);
-        self.workers.read.run(move || Ok(sources.files(&id, after.as_deref(), limit)?)).await
+        self.workers.read.run(move || Ok(sources.files_where(&id, after.as_deref(), limit, wanted)?)).await
+    }
+
+    /// Compares a source with its folder now. Returns how many outdated documents are made again.
+    pub fn scan_source(&self, id: &str, reingest_outdated: bool, accept_loss: bool) -> Result<u64> {
+        if accept_loss {
+            self.sources.accept_loss(id)?;
+        }
+        if reingest_outdated {
+            return Ok(self.sources.reingest_outdated(id)?);
+        }
+        self.sources.rescan(id)?;
+        Ok(0)
+    }
+
+    /// Tries files of a source that failed again: those at `paths`, or all when there are none. Returns how many.
+    pub async fn retry_source_files(&self, id: String, paths: Vec<String>) -> Result<u64> {
+        let sources = std::sync::Arc::clone(&self.sources);
+        self.workers.read.run(move || Ok(sources.retry(&id, &paths)?)).await
+    }
+
+    /// Takes files that failed for good off the list of failures. Returns how many.
+    pub async fn clear_source_failures(&self, id: &str, paths: &[String]) -> Result<u64> {
+        Ok(self.sources.clear(id, paths).await?)
     }
 
     /// Starts the sources that the collections remember, and those of the configuration.
@@ -83,7 +124,15 @@ impl App {
             .read
             .run(move || Ok(store.collections().iter().flat_map(|c| remembered(c)).collect()));
         let stored: Vec<FolderSource> = stored.await?;
-        for source in stored {
+        let path_of = |watch: &WatchConfig| {
+            std::path::absolute(&watch.path).map_err(|error| unusable(&watch.path, &error))
+        };
+        let mut ids = Vec::new();
+        for watch in configured {
+            ids.push(FolderSource::new(&watch.collection, &path_of(watch)?, Vec::new())?.id);
+        }
+        // The configuration knows what is not stored: a folder of both starts once, as configured.
+        for source in stored.into_iter().filter(|source| !ids.contains(&source.id)) {
             if let Err(error) = self.sources.add(source.clone()) {
                 tracing::error!(source = source.id, path = %source.root.display(), %error, "can't watch a folder");
             }
@@ -91,8 +140,13 @@ impl App {
         for watch in configured {
             let draft: Option<SchemaDraft> = None;
             self.create_collection(watch.collection.clone(), draft, true).await?;
-            let path = std::path::absolute(&watch.path).map_err(|error| unusable(&watch.path, &error))?;
-            self.add_source(&watch.collection, path, watch.ignore.clone()).await?;
+            let draft = SourceDraft {
+                path: path_of(watch)?,
+                ignore: watch.ignore.clone(),
+                poll: watch.poll,
+                options: watch.options.clone(),
+            };
+            self.add_source(&watch.collection, draft).await?;
         }
         Ok(())
     }
@@ -151,6 +205,8 @@ mod tests {
             collection: "c".into(),
             root: "/data".into(),
             ignore: vec!["*.log".into()],
+            poll: false,
+            options: IngestOptions::default(),
         };
         assert_eq!(source, expect);
         let again: StoredSource =

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::connection::{Connection, Target};
 use super::failure::Outcome;
-use super::filter_language;
 use super::output::{count, print_json};
+use crate::filter_language;
 
 /// Delete points by id or by filter, or whole documents
 #[derive(Debug, clap::Args)]

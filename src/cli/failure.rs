@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use super::filter_language::SyntaxError;
+use crate::filter_language::SyntaxError;
 
 /// Exit code of a command that was called wrongly.
 pub(super) const USAGE: u8 = 2;
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_bad_filter_is_a_usage_error() {
-        let error = super::super::filter_language::parse("a =").unwrap_err();
+        let error = crate::filter_language::parse("a =").unwrap_err();
         assert!(matches!(Failure::from(error), Failure::Usage(_)));
     }
 

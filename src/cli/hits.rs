@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ragstone_proto::v1::{Hit, Origin, Span};
 
-use super::output::{Style, one_line, push_one_line};
+use super::output::{Style, one_line, printable, push_one_line};
 
 /// Characters of text that are shown where the server gave no snippet.
 const SHOWN_CHARACTERS: usize = 240;
@@ -19,7 +19,11 @@ pub(super) fn render(rank: usize, hit: &Hit, base: Option<&Path>, style: Style) 
         })
         .join("  ");
     let place = place(&origin, &hit.id, base);
-    format!("{rank:>2}. {}\n    {}\n    {}", style.heading(&place), style.faint(&scores), excerpt(hit, style))
+    let shown = match &hit.parent {
+        Some(parent) => printable(&parent.text).replace('\n', "\n    "),
+        None => excerpt(hit, style),
+    };
+    format!("{rank:>2}. {}\n    {}\n    {shown}", style.heading(&place), style.faint(&scores))
 }
 
 /// Where a hit comes from: file, page, headings.
@@ -29,6 +33,9 @@ fn place(origin: &Origin, id: &str, base: Option<&Path>) -> String {
     match [&file, &origin.document_id].into_iter().find(|name| !name.is_empty()) {
         Some(name) => parts.push(one_line(name)),
         None => parts.push(one_line(id)),
+    }
+    if !origin.part.is_empty() {
+        parts.push(one_line(&origin.part));
     }
     if let Some(page) = origin.page {
         parts.push(format!("page {page}"));

@@ -2,7 +2,7 @@
 //!
 //! Even a command that runs without a server (`--data-dir`) starts one in its own process and talks to it over
 //! gRPC, so there is one way to do each thing. stdout carries data, stderr talk. Nothing here knows the engine or the
-//! pipeline, but for `bench`, which measures them.
+//! pipeline, but for `bench`, which measures them, and `extract`, which shows what the pipeline would do.
 
 mod bench;
 mod collection;
@@ -11,9 +11,9 @@ mod connection;
 mod delete;
 mod eval;
 mod export;
+mod extract;
 mod extract_worker;
 mod failure;
-mod filter_language;
 mod get;
 mod hits;
 mod import;
@@ -26,6 +26,7 @@ mod quickstart;
 mod reference;
 mod search;
 mod serve;
+mod source;
 mod stats;
 mod wire_json;
 
@@ -49,12 +50,14 @@ enum Command {
     Serve(serve::Args),
     Collection(collection::Args),
     Ingest(ingest::Args),
+    Source(source::Args),
     Import(import::Args),
     Export(export::Args),
     Search(search::Args),
     Get(get::Args),
     Delete(delete::Args),
     Stats(stats::Args),
+    Extract(extract::Args),
     Compact(compact::Args),
     Eval(eval::Args),
     Bench(bench::Args),
@@ -98,6 +101,7 @@ async fn dispatch(command: Command) -> Outcome {
         Command::Serve(args) => Box::pin(serve::run(args)).await,
         Command::Collection(args) => Box::pin(collection::run(args)).await,
         Command::Ingest(args) => Box::pin(ingest::run(args)).await,
+        Command::Source(args) => Box::pin(source::run(args)).await,
         Command::Import(args) => Box::pin(import::run(args)).await,
         Command::Export(args) => Box::pin(export::run(args)).await,
         Command::Search(args) => Box::pin(search::run(args)).await,
@@ -105,6 +109,7 @@ async fn dispatch(command: Command) -> Outcome {
         Command::Delete(args) => Box::pin(delete::run(args)).await,
         Command::Compact(args) => Box::pin(compact::run(args)).await,
         Command::Stats(args) => Box::pin(stats::run(args)).await,
+        Command::Extract(args) => Box::pin(extract::run(args)).await,
         Command::Eval(args) => Box::pin(eval::run(args)).await,
         Command::Bench(args) => Box::pin(bench::run(args)).await,
     }

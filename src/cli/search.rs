@@ -9,7 +9,8 @@ use serde_json::{Value as Json, json};
 use super::connection::{Connection, Target};
 use super::failure::{Failure, Outcome};
 use super::output::{Style, count, print_json, print_line};
-use super::{filter_language, hits, wire_json};
+use super::{hits, wire_json};
+use crate::filter_language;
 
 /// Ask a question and print the ranked answers
 #[derive(Debug, clap::Args)]
@@ -55,6 +56,9 @@ pub(super) struct Args {
     /// Compare with every vector instead of walking the graph
     #[arg(long)]
     exact: bool,
+    /// Give the larger chunk around each answer, where documents were cut in parent mode
+    #[arg(long)]
+    parents: bool,
     /// Print how the query was run
     #[arg(long)]
     explain: bool,
@@ -140,6 +144,7 @@ fn request(args: &Args) -> Outcome<SearchRequest> {
         fusion: fusion(args.fusion, args.vector_weight),
         params: Some(params),
         explain: args.explain,
+        with_parents: args.parents,
         ..SearchRequest::default()
     })
 }

@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 
 use super::connection::{Connection, Target};
 use super::failure::Outcome;
-use super::output::{bytes, print_json, print_line, table};
+use super::output::{bytes, count, print_json, print_line, table};
 use super::wire_json;
 
 /// Show what is stored and how: points, documents, segments, bytes, recall
@@ -42,7 +42,11 @@ pub(super) async fn run(args: Args) -> Outcome {
 
 fn to_json(stats: &GetStatsResponse) -> Json {
     let collections: Json = stats.collections.iter().map(wire_json::collection_stats).collect();
-    json!({"collections": collections, "rss_bytes": stats.rss_bytes, "uptime_s": stats.uptime_s})
+    let embedding = stats.embedding.as_ref().map(wire_json::embedding_stats);
+    json!({
+        "collections": collections, "rss_bytes": stats.rss_bytes, "uptime_s": stats.uptime_s,
+        "embedding": embedding,
+    })
 }
 
 fn render(stats: &GetStatsResponse, segments: bool) -> String {
@@ -82,7 +86,25 @@ fn render(stats: &GetStatsResponse, segments: bool) -> String {
     if stats.rss_bytes > 0 {
         text.push_str(&format!(", {} of memory", bytes(stats.rss_bytes)));
     }
+    text.push_str(&embedding_line(stats));
     text
+}
+
+/// What was embedded, once anything was.
+fn embedding_line(stats: &GetStatsResponse) -> String {
+    let Some(embedding) = &stats.embedding else { return String::new() };
+    let Some(cache) = &embedding.cache else {
+        return format!("\nembedding: {}", count(embedding.embedded, "text"));
+    };
+    format!(
+        "\nembedding: {}, {} of {} found in the cache, which holds {} in {} of at most {}",
+        count(embedding.embedded, "text"),
+        cache.hits,
+        cache.hits + cache.misses,
+        count(cache.vectors, "vector"),
+        bytes(cache.bytes),
+        bytes(cache.limit_bytes),
+    )
 }
 
 /// What segments hold, and how their vectors are indexed.
@@ -188,7 +210,7 @@ fn share(share: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ragstone_proto::v1::{GraphStats, SegmentStats};
+    use ragstone_proto::v1::{EmbeddingStats, GraphStats, SegmentStats, VectorCacheStats};
 
     #[test]
     fn segments_and_recall_are_tables() {
@@ -236,7 +258,14 @@ mod tests {
             recall: vec![recall, SampledRecall { vector_space: "image".into(), ..SampledRecall::default() }],
             ..CollectionStats::default()
         };
-        let stats = GetStatsResponse { collections: vec![collection], rss_bytes: 0, uptime_s: 7 };
+        let cache = VectorCacheStats { hits: 30, misses: 10, vectors: 1, bytes: 1_576, ..Default::default() };
+        let embedding = EmbeddingStats { embedded: 10, shared: 2, cache: Some(cache) };
+        let stats = GetStatsResponse {
+            collections: vec![collection],
+            rss_bytes: 0,
+            uptime_s: 7,
+            embedding: Some(embedding),
+        };
         let text = render(&stats, true);
         let has_line = |words: &str| {
             let squeezed = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
@@ -247,6 +276,9 @@ mod tests {
         has_line("2 text 1000 1.5 MiB - - - every vector - -");
         has_line("segments take 1.14 times the room of their live rows");
         has_line("notes text 0.9925 1 0.99 40 2");
+        has_line(
+            "embedding: 10 texts, 30 of 40 found in the cache, which holds 1 vector in 1.5 KiB of at most 0 B",
+        );
         assert!(!text.contains("image"), "nothing was sampled there");
         assert!(!render(&stats, false).contains("walked on"));
     }

@@ -2,8 +2,8 @@
 
 use ragstone_proto::v1::value::Kind;
 use ragstone_proto::v1::{
-    CollectionInfo, CollectionStats, Distance, Document, DocumentState, FieldType, Hit, Origin, Payload,
-    Plan, Point, Quantization, Span, Value, Vector, VectorIndexStats, VectorStorage,
+    CollectionInfo, CollectionStats, Distance, Document, DocumentState, EmbeddingStats, FieldType, Hit,
+    Origin, Payload, Plan, Point, Quantization, Span, Value, Vector, VectorIndexStats, VectorStorage,
 };
 use serde_json::{Map, Value as Json, json};
 
@@ -47,6 +47,7 @@ fn add_origin(object: &mut Map<String, Json>, origin: &Origin) {
         ("uri", &origin.uri),
         ("title", &origin.title),
         ("media_type", &origin.media_type),
+        ("part", &origin.part),
     ];
     for (name, text) in texts {
         if !text.is_empty() {
@@ -61,6 +62,7 @@ fn add_origin(object: &mut Map<String, Json>, origin: &Origin) {
         ("chunk_index", origin.chunk_index.map(u64::from)),
         ("span_start", origin.span_start),
         ("span_end", origin.span_end),
+        ("parent", origin.parent.map(u64::from)),
     ];
     for (name, number) in numbers {
         if let Some(number) = number {
@@ -83,6 +85,10 @@ pub(super) fn hit(hit: &Hit) -> Json {
         add_origin(&mut object, origin);
     }
     object.insert("text".to_owned(), json!(hit.text));
+    if let Some(parent) = &hit.parent {
+        object.insert("parent_text".to_owned(), json!(parent.text));
+        object.insert("parent_span".to_owned(), json!([parent.span_start, parent.span_end]));
+    }
     if let Some(fields) = &hit.payload {
         object.insert("payload".to_owned(), payload(fields));
     }
@@ -225,6 +231,16 @@ pub(super) fn collection_stats(stats: &CollectionStats) -> Json {
         "disk_bytes": stats.disk_bytes, "deleted_rows": stats.deleted_rows, "tombstone_share": stats.tombstone_share,
         "space_amplification": stats.space_amplification, "recall": recall.collect::<Json>(),
     })
+}
+
+pub(super) fn embedding_stats(stats: &EmbeddingStats) -> Json {
+    let cache = stats.cache.as_ref().map(|cache| {
+        json!({
+            "hits": cache.hits, "misses": cache.misses, "damaged": cache.damaged, "vectors": cache.vectors,
+            "bytes": cache.bytes, "limit_bytes": cache.limit_bytes,
+        })
+    });
+    json!({"embedded": stats.embedded, "shared": stats.shared, "cache": cache})
 }
 
 fn vector_index(index: &VectorIndexStats) -> Json {

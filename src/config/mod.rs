@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ragstone_index::store::StoreOptions;
+use ragstone_ingest::document::IngestOptions;
 use ragstone_ingest::embed::config::EmbedderConfig;
 use ragstone_ingest::pipeline::PipelineConfig;
 use ragstone_ingest::source::SourceConfig;
@@ -34,6 +35,8 @@ pub struct Config {
     pub pipeline: PipelineConfig,
     /// How folders are watched.
     pub sources: SourceConfig,
+    /// What is kept of embedding.
+    pub embedding: EmbeddingConfig,
     /// Embedders beside the built-in one, by name.
     pub embedders: BTreeMap<String, EmbedderConfig>,
     /// The ONNX Runtime library, for embedders that need it; absent: `ORT_DYLIB_PATH`, then the system's path.
@@ -59,6 +62,13 @@ pub struct ServerConfig {
     pub shutdown_grace: Duration,
 }
 
+/// What is kept of embedding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EmbeddingConfig {
+    /// Bytes of vectors that are kept for texts that come again; 0: none are.
+    pub cache_bytes: u64,
+}
+
 /// A folder that is watched from the start. Its collection is created when it is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WatchConfig {
@@ -68,6 +78,10 @@ pub struct WatchConfig {
     pub collection: String,
     /// Patterns in `.gitignore` form.
     pub ignore: Vec<String>,
+    /// Changes are found by scans only.
+    pub poll: bool,
+    /// How its files are read.
+    pub options: IngestOptions,
 }
 
 impl std::str::FromStr for WatchConfig {
@@ -76,9 +90,13 @@ impl std::str::FromStr for WatchConfig {
     /// `DIR=COLLECTION`; a folder's name may hold "=", a collection's can't.
     fn from_str(text: &str) -> Result<Self, ConfigError> {
         match text.rsplit_once('=') {
-            Some((path, collection)) if !path.is_empty() && !collection.is_empty() => {
-                Ok(Self { path: path.into(), collection: collection.into(), ignore: Vec::new() })
-            }
+            Some((path, collection)) if !path.is_empty() && !collection.is_empty() => Ok(Self {
+                path: path.into(),
+                collection: collection.into(),
+                ignore: Vec::new(),
+                poll: false,
+                options: IngestOptions::default(),
+            }),
             _ => Err(ConfigError(format!("{text:?} is not DIR=COLLECTION"))),
         }
     }

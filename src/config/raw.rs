@@ -9,7 +9,9 @@ use figment::providers::{Format as _, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use ragstone_index::store::StoreOptions;
-use ragstone_ingest::chunk::ChunkerParams;
+use ragstone_ingest::chunk::{ChunkSettings, ChunkerParams};
+use ragstone_ingest::document::{IngestOptions, Passwords, PathFields};
+use ragstone_ingest::embed::cache::{MAX_CACHE_BYTES, MIN_CACHE_BYTES};
 use ragstone_ingest::embed::config::EmbedderConfig;
 use ragstone_ingest::extract::ExtractLimits;
 use ragstone_ingest::pipeline::PipelineConfig;
@@ -17,7 +19,7 @@ use ragstone_ingest::source::SourceConfig;
 use serde::Deserialize;
 
 use super::units::{ByteSize, Time};
-use super::{Config, ConfigError, LogConfig, Overrides, ServerConfig, VERSION, WatchConfig};
+use super::{Config, ConfigError, EmbeddingConfig, LogConfig, Overrides, ServerConfig, VERSION, WatchConfig};
 
 /// The whole file.
 #[derive(Debug, Clone, Deserialize)]
@@ -29,6 +31,7 @@ pub(super) struct RawConfig {
     engine: RawEngine,
     search: RawSearch,
     ingest: RawIngest,
+    embedding: RawEmbedding,
     embedders: BTreeMap<String, EmbedderConfig>,
     onnxruntime: RawOnnxRuntime,
     watch: Vec<RawWatch>,
@@ -75,7 +78,7 @@ struct RawSearch {
 #[serde(default, deny_unknown_fields)]
 struct RawIngest {
     extract: RawExtract,
-    chunk: RawChunk,
+    chunk: ChunkSettings,
     pipeline: RawPipeline,
     folders: RawFolders,
 }
@@ -90,15 +93,6 @@ struct RawExtract {
     timeout: Time,
 }
 
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct RawChunk {
-    /// 0: the embedder's limit.
-    max_tokens: usize,
-    overlap_tokens: usize,
-    min_tokens: usize,
-}
-
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct RawPipeline {
@@ -111,11 +105,19 @@ struct RawPipeline {
 #[serde(default, deny_unknown_fields)]
 struct RawFolders {
     events: bool,
+    reingest_outdated: bool,
     scan_interval: Time,
     poll_interval: Time,
     max_file_bytes: ByteSize,
     max_files: usize,
     concurrent_files: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawEmbedding {
+    /// 0: no cache.
+    cache_bytes: ByteSize,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -132,6 +134,29 @@ struct RawWatch {
     collection: String,
     #[serde(default)]
     ignore: Vec<String>,
+    #[serde(default)]
+    poll: bool,
+    #[serde(default)]
+    passwords: Vec<String>,
+    #[serde(default)]
+    path_fields: String,
+    #[serde(default)]
+    chunk: ChunkSettings,
+}
+
+impl RawWatch {
+    fn options(&self, key: &str) -> Result<IngestOptions, ragstone_ingest::Error> {
+        let named = |error: ragstone_ingest::Error| {
+            let field = error.field().unwrap_or_default().to_owned();
+            if field.starts_with(key) { error } else { error.at(format!("{key}.{field}")) }
+        };
+        self.chunk.check(&format!("{key}.chunk")).map_err(named)?;
+        Ok(IngestOptions {
+            passwords: Passwords::new(self.passwords.clone()).map_err(named)?,
+            path_fields: PathFields::parse_optional(&self.path_fields).map_err(named)?,
+            chunk: self.chunk.clone(),
+        })
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -160,6 +185,7 @@ impl Default for RawConfig {
             engine: RawEngine::default(),
             search: RawSearch::default(),
             ingest: RawIngest::default(),
+            embedding: RawEmbedding::default(),
             embedders: BTreeMap::new(),
             onnxruntime: RawOnnxRuntime::default(),
             watch: Vec::new(),
@@ -211,6 +237,12 @@ impl Default for RawSearch {
     }
 }
 
+impl Default for RawEmbedding {
+    fn default() -> Self {
+        Self { cache_bytes: ByteSize(1 << 30) }
+    }
+}
+
 impl Default for RawExtract {
     fn default() -> Self {
         let limits = ExtractLimits::default();
@@ -224,18 +256,12 @@ impl Default for RawExtract {
     }
 }
 
-impl Default for RawChunk {
-    fn default() -> Self {
-        let ChunkerParams { max_tokens, overlap_tokens, min_tokens } = ChunkerParams::default();
-        Self { max_tokens: max_tokens.unwrap_or(0), overlap_tokens, min_tokens }
-    }
-}
-
 impl Default for RawFolders {
     fn default() -> Self {
         let folders = SourceConfig::default();
         Self {
             events: folders.events,
+            reingest_outdated: folders.reingest_outdated,
             scan_interval: Time(folders.scan_interval),
             poll_interval: Time(folders.poll_interval),
             max_file_bytes: ByteSize(usize::try_from(folders.max_file_bytes).unwrap_or(usize::MAX)),
@@ -262,15 +288,13 @@ impl RawExtract {
 impl RawIngest {
     fn pipeline(&self) -> PipelineConfig {
         let default = PipelineConfig::default();
-        let RawChunk { max_tokens, overlap_tokens, min_tokens } = self.chunk;
         let threads = self.pipeline.extract_threads;
+        let mut chunker = ChunkerParams::default();
+        self.chunk.apply_to_all(&mut chunker);
         PipelineConfig {
             extract: self.extract.clone().meaning(),
-            chunker: ChunkerParams {
-                max_tokens: Some(max_tokens).filter(|tokens| *tokens > 0),
-                overlap_tokens,
-                min_tokens,
-            },
+            chunker,
+            chunk: ChunkSettings { by_type: self.chunk.by_type.clone(), ..ChunkSettings::default() },
             max_in_flight_bytes: self
                 .pipeline
                 .max_in_flight_bytes
@@ -282,6 +306,7 @@ impl RawIngest {
     fn sources(&self) -> SourceConfig {
         SourceConfig {
             events: self.folders.events,
+            reingest_outdated: self.folders.reingest_outdated,
             scan_interval: self.folders.scan_interval.0,
             poll_interval: self.folders.poll_interval.0,
             max_file_bytes: self.folders.max_file_bytes.0 as u64,
@@ -292,9 +317,9 @@ impl RawIngest {
     }
 
     /// Keys with their value and bounds.
-    fn bounds(&self) -> [(&'static str, usize, usize, usize); 12] {
+    fn bounds(&self) -> [(&'static str, usize, usize, usize); 10] {
         let ms = |time: Time| usize::try_from(time.0.as_millis()).unwrap_or(usize::MAX);
-        let (extract, chunk, folders) = (&self.extract, &self.chunk, &self.folders);
+        let (extract, folders) = (&self.extract, &self.folders);
         let in_flight = self.pipeline().max_in_flight_bytes;
         [
             ("ingest.extract.max_source_bytes", extract.max_source_bytes.0, 1, 4 << 30),
@@ -302,8 +327,6 @@ impl RawIngest {
             ("ingest.extract.max_text_bytes", extract.max_text_bytes.0, 1, 1 << 30),
             ("ingest.extract.max_pages", extract.max_pages, 1, 1_000_000),
             ("ingest.extract.timeout", ms(extract.timeout), 10, 3_600_000),
-            ("ingest.chunk.max_tokens", chunk.max_tokens, 0, 32_768),
-            ("ingest.chunk.overlap_tokens", chunk.overlap_tokens, 0, 8_192),
             ("ingest.pipeline.max_in_flight_bytes", in_flight, 1 << 20, 64 << 30),
             ("ingest.pipeline.extract_threads", self.pipeline.extract_threads, 0, 1_024),
             ("ingest.folders.scan_interval", ms(folders.scan_interval), 100, 7 * 24 * 3_600_000),
@@ -445,6 +468,11 @@ impl RawConfig {
                 return refuse(key, format!("{value} is not between {least} and {most}"));
             }
         }
+        let (cache, least) = (self.embedding.cache_bytes.0 as u64, MIN_CACHE_BYTES);
+        if cache != 0 && !(least..=MAX_CACHE_BYTES).contains(&cache) {
+            let message = format!("{cache} is neither 0 nor between {least} and {MAX_CACHE_BYTES}");
+            return refuse("embedding.cache_bytes", message);
+        }
         if self.server.request_timeout.0.is_zero() {
             return refuse("server.request_timeout", "is zero: no call could end in time".into());
         }
@@ -465,6 +493,13 @@ impl RawConfig {
                 |e: ragstone_ingest::Error| ConfigError(format!("{}: {e}", e.field().unwrap_or("embedders")));
             embedder.validate(&format!("embedders.{name}")).map_err(named)?;
         }
+        let named = |error: ragstone_ingest::Error| {
+            ConfigError(format!("{}: {}", error.field().unwrap_or("watch"), error.message()))
+        };
+        self.ingest.chunk.check("ingest.chunk").map_err(named)?;
+        for (i, watch) in self.watch.iter().enumerate() {
+            watch.options(&format!("watch[{i}]")).map_err(named)?;
+        }
         if self.data.dir.as_os_str().is_empty() {
             return refuse("data.dir", "is empty".into());
         }
@@ -473,8 +508,19 @@ impl RawConfig {
 
     /// What it means, where nothing is left to check.
     pub(super) fn meaning(self) -> Config {
-        let Self { version: _, server, data, engine, search, ingest, embedders, onnxruntime, watch, log } =
-            self;
+        let Self {
+            version: _,
+            server,
+            data,
+            engine,
+            search,
+            ingest,
+            embedding,
+            embedders,
+            onnxruntime,
+            watch,
+            log,
+        } = self;
         Config {
             server: ServerConfig {
                 listen: server.listen,
@@ -499,11 +545,19 @@ impl RawConfig {
             },
             pipeline: ingest.pipeline(),
             sources: ingest.sources(),
+            embedding: EmbeddingConfig { cache_bytes: embedding.cache_bytes.0 as u64 },
             embedders,
             onnxruntime: Some(onnxruntime.library).filter(|path| !path.as_os_str().is_empty()),
             watch: watch
                 .into_iter()
-                .map(|w| WatchConfig { path: w.path, collection: w.collection, ignore: w.ignore })
+                .map(|w| WatchConfig {
+                    // What can't be resolved was refused before.
+                    options: w.options("watch").unwrap_or_default(),
+                    path: w.path,
+                    collection: w.collection,
+                    ignore: w.ignore,
+                    poll: w.poll,
+                })
                 .collect(),
             log: LogConfig { level: log.level, format: log.format },
         }

@@ -48,6 +48,7 @@ impl AdminService for Admin {
             collections: stats.into_iter().map(|(name, stats)| stats::collection(name, stats)).collect(),
             rss_bytes: resident_bytes(),
             uptime_s: self.0.uptime().as_secs(),
+            embedding: Some(stats::embedding(self.0.embedding_stats())),
         }))
     }
 

@@ -2,23 +2,27 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
-use ragstone_ingest::source::{FileState, FileStatus, SourceState, SourceStatus};
+use ragstone_ingest::document::{IngestOptions, PathFields};
+use ragstone_ingest::source::{FileState, FileStatus, Noticing, SourceState, SourceStatus};
 use ragstone_proto::v1;
 use ragstone_proto::v1::ingest_service_server::IngestService;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::convert::{self, document};
-use super::{document_stream, import, reply};
+use super::{import, ingest_stream, reply};
 use crate::app::App;
 use crate::app::error::Error;
+use crate::app::sources::SourceDraft;
 
 pub(super) struct Ingest(pub(super) Arc<App>);
 
 #[tonic::async_trait]
 impl IngestService for Ingest {
     type IngestDocumentsStream = ReceiverStream<Result<v1::IngestDocumentResponse, Status>>;
+    type IngestStreamStream = ReceiverStream<Result<v1::IngestStreamReply, Status>>;
     type ImportStream = ReceiverStream<Result<v1::ImportProgress, Status>>;
 
     async fn ingest_document(
@@ -38,7 +42,14 @@ impl IngestService for Ingest {
         &self,
         request: Request<Streaming<v1::IngestDocumentRequest>>,
     ) -> Result<Response<Self::IngestDocumentsStream>, Status> {
-        reply(document_stream::run(Arc::clone(&self.0), request.into_inner()))
+        reply(ingest_stream::documents(Arc::clone(&self.0), request.into_inner()))
+    }
+
+    async fn ingest_stream(
+        &self,
+        request: Request<Streaming<v1::IngestStreamRequest>>,
+    ) -> Result<Response<Self::IngestStreamStream>, Status> {
+        ingest_stream::open(Arc::clone(&self.0), request.into_inner()).await.map(Response::new)
     }
 
     async fn get_document(
@@ -82,12 +93,19 @@ impl IngestService for Ingest {
         &self,
         request: Request<v1::AddSourceRequest>,
     ) -> Result<Response<v1::AddSourceResponse>, Status> {
-        let v1::AddSourceRequest { collection, path, ignore } = request.into_inner();
+        let request = request.into_inner();
+        let v1::AddSourceRequest { collection, path, ignore, path_fields, chunk, poll } = request;
         let add = async {
             if path.is_empty() {
                 return Err(Error::invalid("path", "is empty: name a folder of the server's machine"));
             }
-            self.0.add_source(&collection, PathBuf::from(path), ignore).await
+            let options = IngestOptions {
+                path_fields: PathFields::parse_optional(&path_fields)?,
+                chunk: convert::chunk::settings(chunk)?,
+                ..IngestOptions::default()
+            };
+            let draft = SourceDraft { path: PathBuf::from(path), ignore, poll, options };
+            self.0.add_source(&collection, draft).await
         };
         reply(add.await.map(|status| v1::AddSourceResponse { source: Some(source(status)) }))
     }
@@ -115,15 +133,45 @@ impl IngestService for Ingest {
         &self,
         request: Request<v1::ListSourceFilesRequest>,
     ) -> Result<Response<v1::ListSourceFilesResponse>, Status> {
-        let v1::ListSourceFilesRequest { source_id, limit, page } = request.into_inner();
+        let v1::ListSourceFilesRequest { source_id, limit, page, states } = request.into_inner();
         let list = async {
             let limit = convert::page_limit(limit)?;
-            self.0.source_files(source_id, Some(page).filter(|page| !page.is_empty()), limit).await
+            let wanted = move |state: &FileState| {
+                states.is_empty() || states.contains(&i32::from(file_state(state).0))
+            };
+            self.0.source_files(source_id, Some(page).filter(|page| !page.is_empty()), limit, wanted).await
         };
         reply(list.await.map(|page| v1::ListSourceFilesResponse {
             files: page.files.into_iter().map(file).collect(),
             next_page: page.next.unwrap_or_default(),
         }))
+    }
+
+    async fn scan_source(
+        &self,
+        request: Request<v1::ScanSourceRequest>,
+    ) -> Result<Response<v1::ScanSourceResponse>, Status> {
+        let v1::ScanSourceRequest { source_id, reingest_outdated, accept_loss } = request.into_inner();
+        let scan = self.0.scan_source(&source_id, reingest_outdated, accept_loss);
+        reply(scan.map(|outdated| v1::ScanSourceResponse { outdated }))
+    }
+
+    async fn retry_source_files(
+        &self,
+        request: Request<v1::RetrySourceFilesRequest>,
+    ) -> Result<Response<v1::RetrySourceFilesResponse>, Status> {
+        let v1::RetrySourceFilesRequest { source_id, paths } = request.into_inner();
+        let retry = async { self.0.retry_source_files(source_id, bounded(paths)?).await };
+        reply(retry.await.map(|files| v1::RetrySourceFilesResponse { files }))
+    }
+
+    async fn clear_source_failures(
+        &self,
+        request: Request<v1::ClearSourceFailuresRequest>,
+    ) -> Result<Response<v1::ClearSourceFailuresResponse>, Status> {
+        let v1::ClearSourceFailuresRequest { source_id, paths } = request.into_inner();
+        let clear = async { self.0.clear_source_failures(&source_id, &bounded(paths)?).await };
+        reply(clear.await.map(|files| v1::ClearSourceFailuresResponse { files }))
     }
 
     async fn import(
@@ -140,6 +188,8 @@ fn source(status: SourceStatus) -> v1::Source {
         SourceState::Watching => v1::SourceState::Watching,
         SourceState::Unavailable => v1::SourceState::Unavailable,
     };
+    let options = status.source.options;
+    let has_events = status.noticing == Noticing::Events;
     v1::Source {
         id: status.source.id,
         collection: status.source.collection,
@@ -151,21 +201,51 @@ fn source(status: SourceStatus) -> v1::Source {
         files_pending: status.files.pending,
         files_failed: status.files.failed,
         files_skipped: status.files.skipped,
+        path_fields: options
+            .path_fields
+            .as_ref()
+            .map(|fields| fields.pattern().to_owned())
+            .unwrap_or_default(),
+        chunk: convert::chunk::to_wire(&options.chunk),
+        poll: status.source.poll,
+        has_events,
+        files_outdated: status.files.outdated,
     }
 }
 
+/// Paths of a request, not too many.
+fn bounded(paths: Vec<String>) -> Result<Vec<String>, Error> {
+    if paths.len() > convert::MAX_IDS {
+        let message = format!("{} are more than {}", paths.len(), convert::MAX_IDS);
+        return Err(Error::invalid("paths", message));
+    }
+    Ok(paths)
+}
+
 fn file(file: FileStatus) -> v1::SourceFile {
-    let (state, reason) = match file.state {
-        FileState::Queued => (v1::FileState::Queued, String::new()),
-        FileState::Indexed => (v1::FileState::Indexed, String::new()),
-        FileState::Failed { reason } => (v1::FileState::Failed, reason),
-        FileState::Skipped { reason } => (v1::FileState::Skipped, reason),
-    };
+    let (state, reason) = file_state(&file.state);
+    let reason = reason.to_owned();
+    let retry_at = file.retry_at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    let retry_at = retry_at.and_then(|since| i64::try_from(since.as_micros()).ok());
     v1::SourceFile {
         path: file.path,
         state: state.into(),
         reason,
         document_id: file.document_id,
         chunks: file.chunks,
+        tries: file.tries,
+        retry_at: retry_at.map(convert::rfc3339).unwrap_or_default(),
+    }
+}
+
+fn file_state(state: &FileState) -> (v1::FileState, &str) {
+    match state {
+        FileState::Queued => (v1::FileState::Queued, ""),
+        FileState::Extracting => (v1::FileState::Extracting, ""),
+        FileState::Embedding => (v1::FileState::Embedding, ""),
+        FileState::Indexed => (v1::FileState::Indexed, ""),
+        FileState::Outdated => (v1::FileState::Outdated, ""),
+        FileState::Failed { reason } => (v1::FileState::Failed, reason),
+        FileState::Skipped { reason } => (v1::FileState::Skipped, reason),
     }
 }

@@ -7,10 +7,11 @@ mod admin;
 pub mod arrow_stream;
 mod collections;
 pub mod convert;
-mod document_stream;
 mod export;
+mod flight;
 mod import;
 mod ingest;
+mod ingest_stream;
 mod points;
 pub mod router;
 mod search;
@@ -32,13 +33,14 @@ use crate::config::ServerConfig;
 const MAX_INLINE_ITEMS: usize = 100;
 
 /// Methods that take as long as they take: streams, uploads, extraction, maintenance.
-const LONG_METHODS: [&str; 11] = [
+const LONG_METHODS: [&str; 12] = [
     "/ragstone.v1.PointService/UpsertPoints",
     "/ragstone.v1.PointService/UpsertArrow",
     "/ragstone.v1.PointService/DeletePoints",
     "/ragstone.v1.PointService/ExportPoints",
     "/ragstone.v1.IngestService/IngestDocument",
     "/ragstone.v1.IngestService/IngestDocuments",
+    "/ragstone.v1.IngestService/IngestStream",
     "/ragstone.v1.IngestService/RemoveSource",
     "/ragstone.v1.IngestService/Import",
     "/ragstone.v1.CollectionService/DeleteCollection",
@@ -49,7 +51,7 @@ const LONG_METHODS: [&str; 11] = [
 fn bounds(path: &str) -> Bounds {
     if path.starts_with("/grpc.") {
         Bounds::Probe
-    } else if LONG_METHODS.contains(&path) {
+    } else if LONG_METHODS.contains(&path) || flight::LONG_METHODS.contains(&path) {
         Bounds::Long
     } else {
         Bounds::Call
@@ -83,6 +85,7 @@ pub fn router(
         .with(v1::search_service_server::SearchServiceServer::new(search).max_decoding_message_size(most))
         .with(v1::ingest_service_server::IngestServiceServer::new(ingest).max_decoding_message_size(most))
         .with(v1::admin_service_server::AdminServiceServer::new(admin).max_decoding_message_size(most))
+        .with(flight::service(app, most))
         .with(HealthServer::new(HealthService::from_health_reporter(health.clone())))
         .with(reflection().build_v1()?)
         .with(reflection().build_v1alpha()?);

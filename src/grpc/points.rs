@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use ragstone_index::collection::ScrollRequest;
 use ragstone_index::search::{PointData, Select};
 use ragstone_proto::v1;
@@ -50,10 +51,13 @@ impl PointService for Points {
         let Some(first) = stream.message().await.map_err(status::refused)? else {
             return reply(Err(Error::invalid("collection", "the stream has no message")));
         };
-        let mut upload = Upload { collection: first.collection.clone(), ..Upload::default() };
+        let mut upload = Upload::to(first.collection.clone());
+        let mut messages = 0;
         let mut next = Some(first);
         while let Some(message) = next {
-            upload.message(&self.0, message).await.map_err(|error| status::status(&error))?;
+            let at = format!("messages[{messages}].ipc");
+            upload.message(&self.0, message.ipc, at).await.map_err(|error| status::status(&error))?;
+            messages += 1;
             next = stream.message().await.map_err(status::refused)?;
         }
         reply(Ok(upload.reply))
@@ -169,25 +173,25 @@ fn row_error(rejected: RejectedRow) -> v1::RowError {
 }
 
 /// What came of an Arrow upload so far.
-#[derive(Default)]
-struct Upload {
+pub(super) struct Upload {
     collection: String,
     rows: usize,
-    messages: usize,
-    reply: v1::UpsertArrowResponse,
+    pub(super) reply: v1::UpsertArrowResponse,
 }
 
 impl Upload {
-    async fn message(&mut self, app: &App, message: v1::UpsertArrowRequest) -> AppResult<()> {
+    pub(super) fn to(collection: String) -> Self {
+        Self { collection, rows: 0, reply: v1::UpsertArrowResponse::default() }
+    }
+
+    /// Writes the rows of an IPC stream; `at` is its path in the request.
+    pub(super) async fn message(&mut self, app: &App, ipc: Bytes, at: String) -> AppResult<()> {
         let schema = app.collection(&self.collection)?.schema();
-        let at = format!("messages[{}].ipc", self.messages);
-        let batches = app.compute(move || arrow_stream::decode(message.ipc, &schema, &at)).await?;
-        self.messages += 1;
-        for batch in batches {
-            let rows = batch.num_rows();
-            let Upserted { seq_no, upserted, rejected } =
-                app.upsert_batch(&self.collection, batch, self.rows).await?;
-            self.rows += rows;
+        let first_row = self.rows;
+        let batches = app.compute(move || arrow_stream::decode(ipc, &schema, &at, first_row)).await?;
+        for rows in batches {
+            self.rows += rows.batch.num_rows() + rows.rejected.len();
+            let Upserted { seq_no, upserted, rejected } = app.upsert_batch(&self.collection, rows).await?;
             self.reply.seq_no = seq_no;
             self.reply.upserted += upserted;
             self.reply.rejected_total += rejected.len() as u64;

@@ -18,11 +18,17 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one over a data directory, with memtables so small that it seals and compacts all the time.
     pub(crate) async fn start(data: &Path) -> Self {
+        Self::start_with(data, &[]).await
+    }
+
+    /// The same, with variables of the environment.
+    pub(crate) async fn start_with(data: &Path, environment: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_ragstone"))
             .args(["serve", "--listen", "127.0.0.1:0", "--log-level", "warn", "--data-dir"])
             .arg(data)
             .env("RAGSTONE_ENGINE__MEMTABLE_MAX_ROWS", "250")
             .env("RAGSTONE_ENGINE__COMPACT_FAN_IN", "3")
+            .envs(environment.iter().copied())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

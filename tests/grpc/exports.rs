@@ -58,6 +58,8 @@ fn varied(i: usize) -> v1::Point {
         chunk_index: Some(i as u32 % 10),
         span_start: Some(u64::MAX - i as u64),
         span_end: Some(u64::MAX),
+        part: if i % 4 == 0 { format!("sheet {i}") } else { String::new() },
+        parent: (i % 3 == 0).then_some(i as u32),
     };
     v1::Point {
         id: format!("p{i}"),

@@ -4,9 +4,12 @@
 mod collections;
 mod documents;
 mod exports;
+mod flight;
+mod flight_python;
 mod harness;
 mod hostile;
 mod imports;
+mod ingest_stream;
 mod points;
 mod search;
 mod service;

@@ -67,6 +67,8 @@ async fn what_is_written_is_read() {
         chunk_index: Some(7),
         span_start: Some(10),
         span_end: Some(20),
+        part: "inner/a.txt".into(),
+        parent: Some(2),
     };
     let written = v1::Point {
         text: "some words".into(),

@@ -12,6 +12,7 @@ async fn add(server: &TestServer, path: &Path) -> v1::Source {
         collection: "c".into(),
         path: path.to_str().unwrap().into(),
         ignore: vec!["*.secret".into()],
+        ..Default::default()
     };
     server.ingest().add_source(request).await.unwrap().into_inner().source.unwrap()
 }
@@ -76,8 +77,13 @@ async fn a_folder_of_the_configuration_makes_its_collection() {
         let folder = config.data_dir.with_file_name("notes");
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("a.txt"), "a configured note").unwrap();
-        config.watch =
-            vec![ragstone::config::WatchConfig { path: folder, collection: "c".into(), ignore: Vec::new() }];
+        config.watch = vec![ragstone::config::WatchConfig {
+            path: folder,
+            collection: "c".into(),
+            ignore: Vec::new(),
+            poll: false,
+            options: Default::default(),
+        }];
     });
     let mut server = server.await;
     eventually("it is indexed", async || documents(&server).await == ["a.txt"]).await;
@@ -90,8 +96,12 @@ async fn folders_that_can_not_be_watched() {
     let server = TestServer::start().await;
     server.create("c").await;
     let check = async |collection: &str, path: &str, code, field: &str| {
-        let request =
-            v1::AddSourceRequest { collection: collection.into(), path: path.into(), ignore: Vec::new() };
+        let request = v1::AddSourceRequest {
+            collection: collection.into(),
+            path: path.into(),
+            ignore: Vec::new(),
+            ..Default::default()
+        };
         refused(server.ingest().add_source(request).await, code, field);
     };
     check("c", "", Code::InvalidArgument, "path").await;
@@ -103,4 +113,83 @@ async fn folders_that_can_not_be_watched() {
     refused(server.ingest().remove_source(request).await, Code::NotFound, "");
     let request = v1::ListSourceFilesRequest { source_id: "nosuch".into(), ..Default::default() };
     refused(server.ingest().list_source_files(request).await, Code::NotFound, "");
+}
+
+#[tokio::test]
+async fn what_failed_is_listed_retried_and_cleared() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("good.txt"), "a note that can be read").unwrap();
+    std::fs::write(folder.path().join("bad.pdf"), "%PDF-1.4 and nothing more").unwrap();
+    let mut server = TestServer::start().await;
+    server.create("c").await;
+    let source_id = add(&server, folder.path()).await.id;
+    let failed = async |server: &TestServer| {
+        let request = v1::ListSourceFilesRequest {
+            source_id: source_id.clone(),
+            states: vec![v1::FileState::Failed.into()],
+            ..Default::default()
+        };
+        server.ingest().list_source_files(request).await.unwrap().into_inner().files
+    };
+    eventually("it fails", async || failed(&server).await.len() == 1).await;
+    let file = failed(&server).await.remove(0);
+    assert_eq!((file.path.as_str(), file.retry_at.as_str()), ("bad.pdf", ""));
+    assert!(!file.reason.is_empty());
+
+    let retry = |paths: &[&str]| v1::RetrySourceFilesRequest {
+        source_id: source_id.clone(),
+        paths: paths.iter().map(|path| (*path).to_owned()).collect(),
+    };
+    assert_eq!(server.ingest().retry_source_files(retry(&["good.txt"])).await.unwrap().into_inner().files, 0);
+    assert_eq!(server.ingest().retry_source_files(retry(&["bad.pdf"])).await.unwrap().into_inner().files, 1);
+    eventually("it watches", async || sources(&server).await[0].state() == v1::SourceState::Watching).await;
+    eventually("it fails again", async || failed(&server).await.len() == 1).await;
+    let clear = v1::ClearSourceFailuresRequest { source_id: source_id.clone(), paths: Vec::new() };
+    assert_eq!(server.ingest().clear_source_failures(clear.clone()).await.unwrap().into_inner().files, 1);
+    assert_eq!(server.ingest().clear_source_failures(clear).await.unwrap().into_inner().files, 0);
+    server.restart().await;
+    eventually("it watches", async || sources(&server).await[0].state() == v1::SourceState::Watching).await;
+    assert!(failed(&server).await.is_empty());
+
+    let scan = |reingest_outdated, accept_loss| v1::ScanSourceRequest {
+        source_id: source_id.clone(),
+        reingest_outdated,
+        accept_loss,
+    };
+    assert_eq!(server.ingest().scan_source(scan(true, false)).await.unwrap().into_inner().outdated, 0);
+    let refusal = server.ingest().scan_source(scan(false, true)).await;
+    refused(refusal, Code::FailedPrecondition, "");
+    let nosuch = v1::ScanSourceRequest { source_id: "nosuch".into(), ..Default::default() };
+    refused(server.ingest().scan_source(nosuch).await, Code::NotFound, "");
+    let too_many = v1::RetrySourceFilesRequest { source_id, paths: vec![String::new(); 65_537] };
+    refused(server.ingest().retry_source_files(too_many).await, Code::InvalidArgument, "paths");
+}
+
+#[tokio::test]
+async fn the_same_words_in_another_collection_are_not_embedded_again() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.txt"), "words that are embedded once").unwrap();
+    let mut server = TestServer::start().await;
+    let embedding = async |server: &TestServer| {
+        let stats = server.admin().get_stats(v1::GetStatsRequest::default()).await.unwrap();
+        stats.into_inner().embedding.unwrap()
+    };
+    server.create("c").await;
+    add(&server, folder.path()).await;
+    eventually("it is indexed", async || server.count("c").await == 1).await;
+    let first = embedding(&server).await;
+    assert_eq!((first.embedded, first.cache.unwrap().vectors), (1, 1));
+    server.restart().await;
+    server.create("d").await;
+    let request = v1::AddSourceRequest {
+        collection: "d".into(),
+        path: folder.path().to_str().unwrap().into(),
+        poll: true,
+        ..Default::default()
+    };
+    let source = server.ingest().add_source(request).await.unwrap().into_inner().source.unwrap();
+    assert!(source.poll && !source.has_events);
+    eventually("it is indexed there", async || server.count("d").await == 1).await;
+    let second = embedding(&server).await;
+    assert_eq!((second.embedded, second.cache.unwrap().hits), (0, 1));
 }

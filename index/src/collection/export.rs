@@ -1,11 +1,11 @@
 //! Export: every live row of one snapshot with all its columns, batch by batch. Later writes, seals and compactions
-//! don't show: the snapshot keeps what it needs.
+//! don't show: the snapshot keeps what it needs. Rows of segments that lie together are not copied on their way out.
 
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, UInt32Array};
-use arrow::buffer::NullBuffer;
-use arrow::compute::take_record_batch;
+use arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
+use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, SchemaRef};
 use roaring::RoaringBitmap;
 
@@ -65,6 +65,22 @@ impl Export {
 
     /// The next batch, at most [`EXPORT_BATCH_ROWS`] rows and about [`EXPORT_BATCH_BYTES`] bytes; `None` at the end.
     pub fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
+        let mut pieces = Vec::new();
+        let mut room = Room { rows: EXPORT_BATCH_ROWS, bytes: EXPORT_BATCH_BYTES };
+        // What fills a batch goes as it is; what came in small writes, or passes a filter here and there, is put together.
+        while room.rows > 0 && room.bytes > EXPORT_BATCH_BYTES / 2 {
+            let Some(piece) = self.next_piece(&mut room)? else { break };
+            pieces.push(piece);
+        }
+        match pieces.as_slice() {
+            [] => Ok(None),
+            [one] => Ok(Some(one.clone())),
+            _ => concat_batches(&self.schema, &pieces).map(Some).map_err(defect),
+        }
+    }
+
+    /// The next rows that lie together, as many as there is room for.
+    fn next_piece(&mut self, room: &mut Room) -> Result<Option<RecordBatch>> {
         while let Some(rest) = self.rest.get_mut(self.part) {
             let Some(first) = rest.min() else {
                 self.part += 1;
@@ -76,14 +92,20 @@ impl Export {
                 .get(self.part)
                 .ok_or_else(|| Error::Internal(format!("part {} is not there", self.part)))?;
             let piece = Piece::around(view, first)?;
-            let chosen = piece.choose(rest, vector_bytes(&self.snapshot));
-            let last = chosen.last().copied().unwrap_or(first);
+            let chosen = piece.choose(rest, vector_bytes(&self.snapshot), room);
+            let Some(last) = chosen.last().copied() else { return Ok(None) };
             let batch = piece.batch(&self.snapshot, view, &self.schema, &chosen)?;
             rest.remove_range(..=last);
             return Ok(Some(batch));
         }
         Ok(None)
     }
+}
+
+/// What a batch may still take.
+struct Room {
+    rows: usize,
+    bytes: usize,
 }
 
 fn vector_bytes(snapshot: &Snapshot) -> usize {
@@ -116,21 +138,23 @@ impl Piece {
         }
     }
 
-    /// As many of the wanted rows as fit one batch, at least one.
-    fn choose(&self, wanted: &RoaringBitmap, vector_bytes: usize) -> Vec<u32> {
+    /// As many of the wanted rows as there is room for. The first row of a batch has room whatever its size.
+    fn choose(&self, wanted: &RoaringBitmap, vector_bytes: usize, room: &mut Room) -> Vec<u32> {
         let end = self.base.saturating_add(self.fixed.num_rows() as u32);
-        let mut bytes = 0;
+        let empty = room.rows == EXPORT_BATCH_ROWS;
         let mut chosen = Vec::new();
-        for row in wanted.range(self.base..end).take(EXPORT_BATCH_ROWS) {
+        for row in wanted.range(self.base..end).take(room.rows) {
             let at = (row - self.base) as usize;
             let strings = [self.rows.text(at), self.rows.payload(at), self.rows.title(at), self.rows.uri(at)];
-            bytes +=
+            let bytes =
                 ROW_BYTES + vector_bytes + strings.iter().flatten().map(|text| text.len()).sum::<usize>();
-            if bytes > EXPORT_BATCH_BYTES && !chosen.is_empty() {
+            if bytes > room.bytes && !(empty && chosen.is_empty()) {
                 break;
             }
+            room.bytes = room.bytes.saturating_sub(bytes);
             chosen.push(row);
         }
+        room.rows -= chosen.len();
         chosen
     }
 
@@ -141,20 +165,58 @@ impl Piece {
         schema: &SchemaRef,
         chosen: &[u32],
     ) -> Result<RecordBatch> {
-        let arrow = |error: arrow::error::ArrowError| Error::Internal(error.to_string());
-        let places: UInt32Array = chosen.iter().map(|row| row - self.base).collect::<Vec<_>>().into();
-        let fixed = take_record_batch(&self.fixed, &places).map_err(arrow)?;
+        let fixed = match dense(chosen) {
+            Some(first) => self.fixed.slice((first - self.base) as usize, chosen.len()),
+            None => {
+                let places: UInt32Array = chosen.iter().map(|row| row - self.base).collect::<Vec<_>>().into();
+                take_record_batch(&self.fixed, &places).map_err(defect)?
+            }
+        };
         let mut columns: Vec<ArrayRef> = fixed.columns().to_vec();
         for (space, definition) in snapshot.schema.vectors.iter().enumerate() {
             columns.push(vector_column(view, space, definition.dimension, chosen)?);
         }
-        RecordBatch::try_new(Arc::clone(schema), columns).map_err(arrow)
+        RecordBatch::try_new(Arc::clone(schema), columns).map_err(defect)
     }
 }
 
-/// The vectors of some rows.
+/// The first of some rows that are one behind the other.
+fn dense(rows: &[u32]) -> Option<u32> {
+    let (first, last) = (*rows.first()?, *rows.last()?);
+    ((last - first) as usize + 1 == rows.len()).then_some(first)
+}
+
+/// The vectors of some rows, which are in order. Those of a segment that lie together are shown where they are mapped, not
+/// copied.
 pub(super) fn vector_column(view: &PartView, space: usize, dimension: u32, rows: &[u32]) -> Result<ArrayRef> {
     let width = dimension as usize;
+    let (values, present) = match mapped(view, space, width, rows) {
+        Some(values) => {
+            let has = |row: &u32| view.with_vector(space, *row, |vector| vector.is_some());
+            (values, rows.iter().map(has).collect())
+        }
+        None => copied(view, space, width, rows),
+    };
+    let DataType::FixedSizeList(item, length) = batch::vector_type(dimension) else {
+        return Err(Error::Internal("a vector column is no list".into()));
+    };
+    let values = Arc::new(Float32Array::new(values, None));
+    FixedSizeListArray::try_new(item, length, values, Some(NullBuffer::from(present)))
+        .map(|list| Arc::new(list) as ArrayRef)
+        .map_err(defect)
+}
+
+fn mapped(view: &PartView, space: usize, width: usize, rows: &[u32]) -> Option<ScalarBuffer<f32>> {
+    let bytes = view.segment()?.vector_bytes(space)?;
+    let vector = width.checked_mul(size_of::<f32>())?;
+    let start = (dense(rows)? as usize).checked_mul(vector)?;
+    let end = start.checked_add(rows.len().checked_mul(vector)?)?;
+    let readable = end <= bytes.len() && bytes.as_ptr().align_offset(align_of::<f32>()) == 0;
+    let readable = readable && cfg!(target_endian = "little");
+    readable.then(|| ScalarBuffer::new(Buffer::from(bytes.slice(start..end)), 0, rows.len() * width))
+}
+
+fn copied(view: &PartView, space: usize, width: usize, rows: &[u32]) -> (ScalarBuffer<f32>, Vec<bool>) {
     let mut values = Vec::with_capacity(rows.len() * width);
     let mut present = Vec::with_capacity(rows.len());
     for (count, row) in rows.iter().enumerate() {
@@ -164,11 +226,9 @@ pub(super) fn vector_column(view: &PartView, space: usize, dimension: u32, rows:
         });
         values.resize((count + 1) * width, 0.0);
     }
-    let DataType::FixedSizeList(item, length) = batch::vector_type(dimension) else {
-        return Err(Error::Internal("a vector column is no list".into()));
-    };
-    let values = Arc::new(Float32Array::from(values));
-    FixedSizeListArray::try_new(item, length, values, Some(NullBuffer::from(present)))
-        .map(|list| Arc::new(list) as ArrayRef)
-        .map_err(|error| Error::Internal(error.to_string()))
+    (values.into(), present)
+}
+
+fn defect(error: arrow::error::ArrowError) -> Error {
+    Error::Internal(error.to_string())
 }

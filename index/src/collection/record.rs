@@ -11,6 +11,7 @@ use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use serde::{Deserialize, Serialize};
 
+use crate::batch;
 use crate::collection::old_schema::SchemaV1;
 use crate::document::DocumentRecord;
 use crate::error::{Error, Result};
@@ -151,7 +152,12 @@ pub(crate) fn decode(payload: &[u8]) -> Result<Vec<Logged<RecordBatch>>, String>
 
 fn decode_batch(bytes: &[u8]) -> Result<RecordBatch, String> {
     let mut reader = StreamReader::try_new(bytes, None).map_err(|error| error.to_string())?;
-    reader.next().ok_or("a batch of the record is empty")?.map_err(|error| error.to_string())
+    let stored = reader.next().ok_or("a batch of the record is empty")?.map_err(|error| error.to_string())?;
+    // Records of older programs lack the columns that came since.
+    if stored.column_by_name(batch::SPAN_END).is_none() {
+        return Ok(stored);
+    }
+    batch::completed(stored).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -10,7 +10,6 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, RwLock};
 use rayon::prelude::*;
 
-use crate::batch;
 use crate::collection::pacing::{Pace, SearchClock};
 use crate::collection::record::{Logged, decode};
 use crate::collection::scrub::Health;
@@ -187,7 +186,6 @@ fn replay(tables: &mut Tables, ledger: &mut Ledger, seq: u64, payload: &[u8]) ->
 
 fn resolved(change: Logged<RecordBatch>, schema: &mut Arc<CollectionSchema>) -> Result<Resolved> {
     let valid = |batch: RecordBatch, schema: &CollectionSchema| -> Result<ValidBatch> {
-        let batch = batch::completed(batch).map_err(|error| Error::Internal(error.to_string()))?;
         let (typed, _) = type_canonical(&batch, schema)?;
         Ok(ValidBatch { batch, typed, new_fields: Vec::new() })
     };

@@ -113,9 +113,9 @@ impl PartView {
         passed
     }
 
-    /// Rows were added that may expire at any time, also one that has passed.
-    pub(crate) fn look_at_expiry_again(&mut self) {
-        self.expired_until = i64::MIN;
+    /// Rows were added that expire from `time` on, which may have passed.
+    pub(crate) fn look_at_expiry_from(&mut self, time: i64) {
+        self.expired_until = self.expired_until.min(time.saturating_sub(1));
     }
 
     /// When the next row expires.

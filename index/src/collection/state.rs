@@ -144,13 +144,13 @@ impl Tables {
 
     fn upsert(&mut self, points: ValidBatch) -> Result<u64> {
         let count = points.batch.num_rows();
-        let expire = Rows::new(&points.batch)?.expiring().next().is_some();
+        let first_expiry = Rows::new(&points.batch)?.expiring().map(|(time, _)| time).min();
         self.delete_ids_of(&points.batch)?;
         self.active.append(points)?;
         if let Some(view) = self.parts.last_mut() {
             view.rows = self.active.len();
-            if expire {
-                view.look_at_expiry_again();
+            if let Some(time) = first_expiry {
+                view.look_at_expiry_from(time);
             }
         }
         Ok(count as u64)

@@ -15,6 +15,8 @@ mod write;
 
 use std::path::PathBuf;
 
+use bytes::Bytes;
+
 pub(crate) use self::build::build_segment;
 pub(crate) use self::open::open_segment;
 pub(crate) use self::rows_file::{Decoded, SegmentBatch};
@@ -52,6 +54,8 @@ pub(crate) struct Segment {
     documents: IdIndex,
     expiry: ExpiryIndex,
     vectors: Vec<SegmentVectors>,
+    /// The files behind `vectors`: f32, little-endian, row by row.
+    vector_bytes: Vec<Bytes>,
     keywords: SegmentKeywords,
 }
 
@@ -113,6 +117,11 @@ impl Segment {
     /// The vectors of a space.
     pub(crate) fn vectors(&self, space: usize) -> Option<&SegmentVectors> {
         self.vectors.get(space)
+    }
+
+    /// The vectors of a space as they lie in their file; those of rows without one are of no meaning.
+    pub(crate) fn vector_bytes(&self, space: usize) -> Option<&Bytes> {
+        self.vector_bytes.get(space)
     }
 
     /// The words and payload fields.

@@ -44,13 +44,16 @@ pub(crate) fn open_segment(
     }
     let expiry = open_expiry(directory, &files, &batches, verify)?;
     let mut vectors = Vec::with_capacity(schema.vectors.len());
+    let mut vector_bytes = Vec::with_capacity(schema.vectors.len());
     for space in &schema.vectors {
-        vectors.push(open_vectors(directory, &files, space, rows, params, verify)?);
+        let (opened, data) = open_vectors(directory, &files, space, rows, params, verify)?;
+        vectors.push(opened);
+        vector_bytes.push(data);
     }
     let keywords = open_keywords(directory, &files, schema, &batches, verify)?;
     let sizes = directory.list(&files.dir)?;
     let bytes = sizes.iter().filter_map(|name| directory.len(&format!("{}/{name}", files.dir)).ok()).sum();
-    Ok(Segment { id, rows, bytes, batches, ids, documents, expiry, vectors, keywords })
+    Ok(Segment { id, rows, bytes, batches, ids, documents, expiry, vectors, vector_bytes, keywords })
 }
 
 /// Opens a derived file; one that is missing or damaged is built again, once.
@@ -117,7 +120,7 @@ fn open_vectors(
     rows: u32,
     params: &VectorsParams,
     verify: bool,
-) -> Result<SegmentVectors> {
+) -> Result<(SegmentVectors, Bytes)> {
     let present = open_file(directory, &files.present(&space.name), PRESENT, verify)?;
     let present = RoaringBitmap::deserialize_from(&present[..])
         .map_err(|error| Error::corrupt(files.present(&space.name), 0, error.to_string()))?;
@@ -136,7 +139,7 @@ fn open_vectors(
         .map(|vectors| vectors.kept(space.index.storage))
     };
     let rebuild = || write_graph(directory, files, space, &present, params, &AtomicBool::new(false));
-    rebuilt_if_damaged(directory, &[files.graph(&space.name)], open, rebuild)
+    Ok((rebuilt_if_damaged(directory, &[files.graph(&space.name)], open, rebuild)?, data.clone()))
 }
 
 /// A segment of few rows has no graph, so a missing file is not damage in itself.

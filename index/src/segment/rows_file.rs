@@ -12,7 +12,7 @@ use arrow::ipc::reader::{FileDecoder, read_footer_length};
 use arrow::ipc::{Block, root_as_footer, root_as_message};
 use bytes::Bytes;
 
-use crate::batch::completed;
+use crate::batch;
 use crate::error::{Error, Result};
 use crate::rows::Rows;
 
@@ -89,7 +89,7 @@ impl SegmentBatch {
         if batch.num_rows() != self.count as usize {
             return Err(format!("{} rows in a batch of {}", batch.num_rows(), self.count));
         }
-        let batch = completed(batch).map_err(|error| error.to_string())?;
+        let batch = batch::completed(batch).map_err(|error| error.to_string())?;
         let rows = Rows::new(&batch).map_err(|error| error.to_string())?;
         Ok(Decoded { batch, rows })
     }

@@ -17,6 +17,7 @@ use std::collections::BinaryHeap;
 use rayon::prelude::*;
 
 use crate::schema::Distance;
+use crate::vector::bits::{BitCodes, BitQuery};
 use crate::vector::distance::{self, CodeKernel};
 use crate::vector::kernels::{self, Codes};
 
@@ -31,7 +32,7 @@ const CHECK_NEAREST: usize = 10;
 /// ...among so many by code. The search rescores no fewer.
 const CHECK_CANDIDATES: usize = 30;
 /// Share of them that must be found.
-const CHECK_SHARE: f64 = 0.98;
+const LEAST_RECALL: f32 = 0.98;
 
 /// How components become codes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -69,9 +70,9 @@ impl CodeScale {
         (steps + ROUNDS).to_bits() as i8
     }
 
-    /// Code of a query vector, for use against codes of this scale; `None` when the query reaches so far out of the
-    /// column's range that its code would point elsewhere.
-    pub(crate) fn encode_query(self, kernel: CodeKernel, query: &[f32], code: &mut Vec<i8>) -> Option<()> {
+    /// Code of a query vector, for use against codes of this scale, and what one unit of such a distance is worth; `None`
+    /// when the query reaches so far out of the column's range that its code would point elsewhere.
+    pub(crate) fn encode_query(self, kernel: CodeKernel, query: &[f32], code: &mut Vec<i8>) -> Option<f32> {
         let scale = match kernel {
             // Any positive factor keeps the order of products: give the query its own, finest scale.
             CodeKernel::Dot => {
@@ -89,7 +90,7 @@ impl CodeScale {
         };
         code.clear();
         code.extend(query.iter().map(|x| scale.code(*x)));
-        Some(())
+        Some(scale.scale * self.scale)
     }
 }
 
@@ -99,6 +100,8 @@ pub(crate) struct Encoded {
     pub(crate) scale: CodeScale,
     /// Rows x dimension.
     pub(crate) codes: Vec<i8>,
+    /// Share of the nearest neighbours that were among the candidates by code on a sample.
+    pub(crate) recall: f32,
 }
 
 /// Encodes the vectors of the nodes; `None` where codes would lose neighbours (see the module's text).
@@ -111,11 +114,12 @@ pub(crate) fn encode(distance: Distance, floats: Floats<'_>, nodes: usize) -> Op
             *code = scale.code(*component);
         }
     });
-    keeps_order(distance, floats, nodes, &codes).then_some(Encoded { scale, codes })
+    let recall = recall(distance, floats, nodes, &codes);
+    (recall >= LEAST_RECALL).then_some(Encoded { scale, codes, recall })
 }
 
-/// Whether the nearest by vector are among the nearest by code, on a sample of the column.
-fn keeps_order(distance: Distance, floats: Floats<'_>, nodes: usize, codes: &[i8]) -> bool {
+/// Share of the nearest by vector that are among the nearest by code, on a sample of the column.
+fn recall(distance: Distance, floats: Floats<'_>, nodes: usize, codes: &[i8]) -> f32 {
     let points =
         Points::Codes(Codes { kernel: CodeKernel::of(distance), dimension: floats.dimension, codes });
     let queries: Vec<u32> = sample(nodes, CHECK_QUERIES);
@@ -133,11 +137,11 @@ fn keeps_order(distance: Distance, floats: Floats<'_>, nodes: usize, codes: &[i8
                 + CHECK_NEAREST.saturating_sub(by_vector.len())
         })
         .sum();
-    found as f64 >= CHECK_SHARE * (queries.len() * CHECK_NEAREST) as f64
+    found as f32 / (queries.len() * CHECK_NEAREST).max(1) as f32
 }
 
 /// At most `most` of the numbers below `count`, evenly spread.
-fn sample(count: usize, most: usize) -> Vec<u32> {
+pub(crate) fn sample(count: usize, most: usize) -> Vec<u32> {
     let wanted = count.min(most).max(1);
     (0..wanted.min(count)).map(|i| (i * count / wanted) as u32).collect()
 }
@@ -158,6 +162,24 @@ impl RowMap<'_> {
         match self {
             Self::Identity => node,
             Self::Rows(rows) => rows.get(node as usize).copied().unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Puts the nodes of ascending rows in their place, of those that have one below `nodes`; how many there are.
+    pub(crate) fn to_nodes(self, rows: &mut [u32], nodes: u32) -> usize {
+        match self {
+            Self::Identity => rows.partition_point(|row| *row < nodes),
+            Self::Rows(_) => {
+                let mut count = 0;
+                for at in 0..rows.len() {
+                    let node = rows.get(at).and_then(|row| self.node(*row));
+                    if let (Some(node), Some(place)) = (node, rows.get_mut(count)) {
+                        *place = node;
+                        count += 1;
+                    }
+                }
+                count
+            }
         }
     }
 
@@ -214,7 +236,7 @@ impl<'a> Points<'a> {
     }
 
     /// The `k` of `others` nearest to a node, nearest first.
-    fn nearest(&self, node: u32, others: &[u32], k: usize) -> Vec<u32> {
+    pub(crate) fn nearest(&self, node: u32, others: &[u32], k: usize) -> Vec<u32> {
         let target = self.target(node);
         let mut farthest_first: BinaryHeap<(OrderedDistance, u32)> = BinaryHeap::with_capacity(k + 1);
         for &other in others {
@@ -256,6 +278,7 @@ impl Eq for OrderedDistance {}
 pub(crate) enum Target<'a> {
     Code(Codes<'a>, &'a [i8]),
     Float(Floats<'a>, &'a [f32]),
+    Bits(BitCodes<'a>, &'a BitQuery),
 }
 
 impl Target<'_> {
@@ -265,15 +288,17 @@ impl Target<'_> {
         match self {
             Self::Code(codes, from) => distance::code_distance(codes.kernel, from, codes.code(node)),
             Self::Float(floats, from) => distance::float_distance(floats.distance, from, floats.vector(node)),
+            Self::Bits(bits, query) => bits.distance(query, node),
         }
     }
 
     /// Standard error of the distance to a node, from the rounding of both codes, which moves each component by an
-    /// rms of `1 / sqrt(12)`; 0 between vectors.
+    /// rms of `1 / sqrt(12)`; 0 between vectors, unknown and hence infinite between bits.
     pub(crate) fn error(&self, node: u32, distance: f32) -> f32 {
         const ROUNDING: f32 = 1.0 / 12.0;
         match self {
             Self::Float(..) => 0.0,
+            Self::Bits(..) => f32::INFINITY,
             Self::Code(codes, from) => match codes.kernel {
                 CodeKernel::Dot => {
                     let square = |code: &[i8]| -distance::code_distance(CodeKernel::Dot, code, code);
@@ -296,6 +321,7 @@ impl Target<'_> {
                     |node: &u32| distance::float_distance(floats.distance, from, floats.vector(*node));
                 out.extend(nodes.iter().map(distance));
             }
+            Self::Bits(bits, query) => bits.distances(query, nodes, out),
         }
     }
 
@@ -306,6 +332,7 @@ impl Target<'_> {
         match self {
             Self::Code(codes, _) => kernels::prefetch(codes.code(node)),
             Self::Float(floats, _) => kernels::prefetch(floats.vector(node)),
+            Self::Bits(bits, _) => bits.prefetch(node),
         }
     }
 }

@@ -9,7 +9,9 @@
 //! Rows are numbers here; nothing in this module knows points, payload, deletion or where files lie. What may be returned
 //! comes as a bitmap of rows.
 
+mod bits;
 mod build;
+mod calibrate;
 mod codes;
 mod distance;
 mod exact;
@@ -19,6 +21,7 @@ mod live;
 mod plan;
 mod query;
 mod report;
+mod row_bits;
 #[cfg(test)]
 mod samples;
 mod segment;
@@ -39,8 +42,8 @@ pub use crate::scored::Scored;
 /// How hard a search tries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SearchParams {
-    /// Beam width of the graph walk; `None`: `max(64, 2k)`. At most [`MAX_EF`](crate::search::MAX_EF), and never less
-    /// than the hits wanted.
+    /// Beam width of the graph walk; `None`: what reached the recall aimed at when the graph was built, and no less than
+    /// `2k`. At most [`MAX_EF`](crate::search::MAX_EF), and never less than the hits wanted.
     pub ef: Option<usize>,
     /// Compare all rows, whatever that costs.
     pub exact: bool,

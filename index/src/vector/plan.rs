@@ -1,37 +1,50 @@
 //! Which way a search goes: by scanning rows, or by walking the graph with or without a filter.
 //!
-//! A cost model over exact cardinalities, in units of one distance between codes. It must not know vectors or files; a plan
-//! is plain data.
+//! A cost model over exact cardinalities, in nanoseconds of one core; only the ratios matter. It must not know vectors or
+//! files; a plan is plain data.
 
 use crate::search::MAX_EF;
 
-/// Beam of an unfiltered search when the request doesn't say, at least.
+/// Beam of an unfiltered search when neither the request nor a calibration says.
 const DEFAULT_EF: usize = 64;
-/// ...and a multiple of the hits wanted.
+/// Places of the beam per hit wanted, at least, where the request doesn't say.
 const EF_PER_HIT: usize = 2;
-/// Distances computed per place of the beam in an unfiltered walk.
-const DISTANCES_PER_BEAM: f64 = 20.0;
-/// Cost of scanning a row: four bytes a component where a code has one, but in order.
-const SCAN_COST: f64 = 3.0;
-/// Cost of a distance in a walk without codes.
-const FLOAT_COST: f64 = 4.0;
-/// Price of expanding over two hops, against a plain walk of the same beam.
-const TWO_HOP_FACTOR: f64 = 2.5;
+/// Distances computed in an unfiltered walk: so many...
+const DISTANCES_OF_A_WALK: f64 = 100.0;
+/// ...and so many per place of the beam.
+const DISTANCES_PER_BEAM: f64 = 7.0;
+/// A distance in a walk: so much for getting there...
+const VISIT_COST: f64 = 40.0;
+/// ...and so much per component of a code, which is fetched from anywhere in memory.
+const CODE_COST: f64 = 0.13;
+/// The same of an f32 vector, four times as long.
+const FLOAT_COST: f64 = 0.5;
+/// Scanning a row by bits: so much a row and a component.
+const BIT_SCAN_COST: (f64, f64) = (4.0, 0.02);
+/// A scan by bits compares its candidates again.
+const BIT_RESCORE_COST: f64 = 15_000.0;
+/// With fewer rows per hit wanted, most would have to be compared again.
+const BIT_SCAN_ROWS_PER_HIT: usize = 8;
+/// Scanning a row by its vector, per component.
+const FLOAT_SCAN_COST: f64 = 0.4;
+/// A beam is widened by this beyond what the filter's share asks for: few more of the nearest pass than the share says.
+const WIDENING: f64 = 1.25;
+/// A widened beam has held enough when so many of the places wanted are allowed.
+const HELD_SHARE: f64 = 0.7;
+/// Allowed nodes that a widened beam must have held for their share to be a guide.
+const GUIDING: usize = 8;
+/// A walk among allowed nodes has a beam narrower by this: of each node it looks at more neighbours.
+const AMONG_EF: f64 = 0.75;
+/// ...but wider by this when the filter goes against the query: then it has a way to go.
+const AMONG_EF_AGAINST: f64 = 2.0;
+/// Nodes looked at in such a walk per place of the beam; getting there costs as much as the walk of a narrow beam.
+const AMONG_DISTANCES_PER_BEAM: f64 = 32.0;
 /// Where fewer pass, two hops no longer hold the allowed nodes together.
-const TWO_HOP_SELECTIVITY: f64 = 0.02;
-/// Two hops need at least this part of the overall selectivity among the nearest: where the filter goes against the query,
-/// the nearest allowed nodes lie scattered at the rim of their region, badly linked among each other.
-const TWO_HOP_LOCAL_SHARE: f64 = 1.0 / 5.0;
-/// The beam of a two-hop walk is wider: its graph is sparser.
-const TWO_HOP_EF: usize = 2;
-/// Where more pass, skipping costs little more than walking, and nothing needs to be probed.
-const PROBE_SELECTIVITY: f64 = 0.5;
-/// Allowed nodes that a probe should meet if the filter has nothing to do with the query.
-const PROBE_EXPECTED: f64 = 10.0;
-/// Beam of a probe.
-const PROBE_BEAM: (usize, usize) = (64, 512);
-/// A walk that spends this many times the cost of a scan is given up for the scan.
-const BUDGET_FACTOR: f64 = 2.0;
+const AMONG_SELECTIVITY: f64 = 0.08;
+/// ...while against a query they may be tried as long as they are dense where they are.
+const AMONG_SELECTIVITY_AGAINST: f64 = 0.04;
+/// A walk that looks at more nodes than a scan by this factor is given up for the scan.
+const BUDGET_FACTOR: f64 = 1.0;
 
 /// What is known before a search.
 #[derive(Debug, Clone, Copy)]
@@ -40,12 +53,18 @@ pub(crate) struct Situation {
     pub(crate) k: usize,
     /// Beam asked for.
     pub(crate) ef: Option<usize>,
+    /// Beam that should reach the recall aimed at.
+    pub(crate) calibrated: Option<usize>,
     /// Rows with a vector.
     pub(crate) rows: usize,
     /// Of these, the rows that may be returned.
     pub(crate) allowed: usize,
-    /// Whether the graph has codes.
+    /// Components of a vector.
+    pub(crate) dimension: usize,
+    /// Whether the graph is walked on codes.
     pub(crate) codes: bool,
+    /// Whether rows can be scanned by bits.
+    pub(crate) bits: bool,
 }
 
 /// What to do.
@@ -53,12 +72,14 @@ pub(crate) struct Situation {
 pub(crate) enum Plan {
     /// Scan the allowed rows.
     Scan,
+    /// Scan the bit codes of the allowed rows.
+    ScanBits,
     /// Walk; every row may be returned.
     Walk { ef: usize },
-    /// Find the `beam` nearest of all and count the allowed among them, then ask [`Situation::plan_probed`].
-    Probe { beam: usize },
-    /// Walk and skip, or over two hops; after `budget` distances, scan.
-    Filtered { ef: usize, two_hops: bool, budget: usize },
+    /// Walk with a beam so wide that it should hold enough allowed rows, then ask [`Situation::plan_held`].
+    Widened { ef: usize },
+    /// Walk among allowed rows; after looking at `budget` nodes, scan.
+    Among { ef: usize, budget: usize },
 }
 
 impl Situation {
@@ -67,48 +88,77 @@ impl Situation {
         if self.allowed <= self.k {
             return Plan::Scan;
         }
+        let (scan, scan_cost) = self.scan();
         if self.allowed >= self.rows {
-            return if self.scan_cost() <= self.walk_cost() {
-                Plan::Scan
-            } else {
-                Plan::Walk { ef: self.beam() }
-            };
+            let walk = Plan::Walk { ef: self.beam() };
+            return if scan_cost <= self.walk_cost(self.beam()) { scan } else { walk };
         }
-        let selectivity = self.selectivity();
-        if self.scan_cost() <= self.walk_cost() / selectivity.max(PROBE_SELECTIVITY) {
-            return Plan::Scan;
-        }
-        if selectivity >= PROBE_SELECTIVITY {
-            return self.filtered(self.beam(), false);
-        }
-        let beam = ((PROBE_EXPECTED / selectivity) as usize).clamp(PROBE_BEAM.0, PROBE_BEAM.1);
-        Plan::Probe { beam }
-    }
-
-    /// Chooses once it is known how many of the `probed` nearest are allowed.
-    pub(crate) fn plan_probed(&self, near_allowed: usize, probed: usize) -> Plan {
-        let local = near_allowed as f64 / probed.max(1) as f64;
-        let selectivity = self.selectivity();
-        // Near the query the filter may pass more or less than elsewhere; a walk that skips meets both.
-        let skip = self.walk_cost() / local.min(1.0);
-        let apt = selectivity >= TWO_HOP_SELECTIVITY && local >= selectivity * TWO_HOP_LOCAL_SHARE;
-        let hops = if apt { self.walk_cost() * TWO_HOP_FACTOR } else { f64::INFINITY };
-        if self.scan_cost() <= skip.min(hops) {
-            Plan::Scan
-        } else if hops < skip {
-            self.filtered((self.beam() * TWO_HOP_EF).min(MAX_EF.max(self.k)), true)
+        let ef = self.widened(self.selectivity());
+        let widened = if ef > MAX_EF { f64::INFINITY } else { self.walk_cost(ef) };
+        let (among, among_cost) = self.among(AMONG_EF, AMONG_SELECTIVITY, scan_cost);
+        if scan_cost <= widened.min(among_cost) {
+            scan
+        } else if widened <= among_cost {
+            Plan::Widened { ef }
         } else {
-            self.filtered(self.beam(), false)
+            among
         }
     }
 
-    fn filtered(&self, ef: usize, two_hops: bool) -> Plan {
-        let budget = (self.scan_cost() * BUDGET_FACTOR / self.distance_cost()) as usize;
-        Plan::Filtered { ef, two_hops, budget }
+    /// Chooses once a beam of `ef` nodes held `held` allowed ones; `None`: they are enough.
+    pub(crate) fn plan_held(&self, ef: usize, held: usize) -> Option<Plan> {
+        if held as f64 >= self.beam() as f64 * HELD_SHARE {
+            return None;
+        }
+        let (scan, scan_cost) = self.scan();
+        let wider = match held {
+            // So few say only that the filter goes against the query.
+            0..GUIDING => f64::INFINITY,
+            held => {
+                let wider = self.widened(held as f64 / ef as f64);
+                if wider > MAX_EF { f64::INFINITY } else { self.walk_cost(wider) }
+            }
+        };
+        let (among, among_cost) = self.among(AMONG_EF_AGAINST, AMONG_SELECTIVITY_AGAINST, scan_cost);
+        Some(if scan_cost <= wider.min(among_cost) {
+            scan
+        } else if wider <= among_cost {
+            Plan::Widened { ef: self.widened(held as f64 / ef as f64) }
+        } else {
+            among
+        })
     }
 
-    fn beam(&self) -> usize {
-        let chosen = self.ef.unwrap_or(DEFAULT_EF.max(self.k.saturating_mul(EF_PER_HIT)));
+    /// A walk among allowed rows and its cost, which is infinite where fewer than `least` of all pass.
+    fn among(&self, factor: f64, least: f64, scan_cost: f64) -> (Plan, f64) {
+        let ef = ((self.beam() as f64 * factor) as usize).clamp(self.k, MAX_EF.max(self.k));
+        let budget = (scan_cost * BUDGET_FACTOR / self.distance_cost()) as usize;
+        let distances = DISTANCES_OF_A_WALK + (ef + DEFAULT_EF / 4) as f64 * AMONG_DISTANCES_PER_BEAM;
+        let cost = if self.selectivity() < least { f64::INFINITY } else { distances * self.distance_cost() };
+        (Plan::Among { ef, budget }, cost)
+    }
+
+    /// The cheaper way to look at all allowed rows, and its cost.
+    pub(crate) fn scan(&self) -> (Plan, f64) {
+        let (allowed, dimension) = (self.allowed as f64, self.dimension as f64);
+        let vectors = allowed * FLOAT_SCAN_COST * dimension;
+        let (row, component) = BIT_SCAN_COST;
+        let bits = BIT_RESCORE_COST + allowed * (row + component * dimension);
+        // Bits choose a part of the rows, for which there have to be several times as many as hits.
+        let many = self.allowed > self.k.saturating_mul(BIT_SCAN_ROWS_PER_HIT);
+        if self.bits && many && bits < vectors { (Plan::ScanBits, bits) } else { (Plan::Scan, vectors) }
+    }
+
+    /// A beam that holds enough allowed rows when this share of the nearest is allowed.
+    fn widened(&self, share: f64) -> usize {
+        (self.beam() as f64 / share.clamp(f64::MIN_POSITIVE, 1.0) * WIDENING).min(f64::from(u32::MAX))
+            as usize
+    }
+
+    /// Beam of an unfiltered search.
+    pub(crate) fn beam(&self) -> usize {
+        let least = self.k.saturating_mul(EF_PER_HIT);
+        let chosen = self.ef.unwrap_or_else(|| self.calibrated.unwrap_or(DEFAULT_EF).max(least));
         chosen.clamp(1, MAX_EF).max(self.k)
     }
 
@@ -117,16 +167,11 @@ impl Situation {
     }
 
     fn distance_cost(&self) -> f64 {
-        if self.codes { 1.0 } else { FLOAT_COST }
+        VISIT_COST + self.dimension as f64 * if self.codes { CODE_COST } else { FLOAT_COST }
     }
 
-    fn scan_cost(&self) -> f64 {
-        self.allowed as f64 * SCAN_COST
-    }
-
-    /// An unfiltered walk.
-    fn walk_cost(&self) -> f64 {
-        self.beam() as f64 * DISTANCES_PER_BEAM * self.distance_cost()
+    fn walk_cost(&self, ef: usize) -> f64 {
+        (DISTANCES_OF_A_WALK + ef as f64 * DISTANCES_PER_BEAM) * self.distance_cost()
     }
 }
 
@@ -155,7 +200,7 @@ pub enum Strategy {
         rows: u64,
     },
     /// The graph was walked over rows that may be returned, looking through the others at their neighbours.
-    GraphTwoHop {
+    GraphAmong {
         /// Width of the beam.
         ef: usize,
         /// Rows that may be returned.
@@ -163,7 +208,7 @@ pub enum Strategy {
         /// Rows with a vector.
         rows: u64,
     },
-    /// All rows that may be returned were compared by int8 codes, and the best of them by f32.
+    /// All rows that may be returned were compared by codes, and the best of them by f32.
     Codes {
         /// How many.
         rows: u64,
@@ -209,8 +254,8 @@ impl Strategy {
             Self::GraphSkipping { ef, allowed, rows } => {
                 format!("graph skipping filtered rows, ef {ef}, {allowed} of {rows} rows pass")
             }
-            Self::GraphTwoHop { ef, allowed, rows } => {
-                format!("graph over two hops, ef {ef}, {allowed} of {rows} rows pass")
+            Self::GraphAmong { ef, allowed, rows } => {
+                format!("graph among rows that pass, ef {ef}, {allowed} of {rows} rows pass")
             }
             Self::Codes { rows } => format!("scan of {rows} rows by code, the best compared exactly"),
             Self::Live { ef, graph_rows, scanned_rows } => {
@@ -227,34 +272,46 @@ mod tests {
     use super::*;
 
     fn situation(rows: usize, allowed: usize, k: usize) -> Situation {
-        Situation { k, ef: None, rows, allowed, codes: true }
+        Situation { k, ef: None, calibrated: None, rows, allowed, dimension: 384, codes: true, bits: true }
     }
 
     #[test]
     fn the_way_changes_with_the_share_that_passes() {
         let plan = |rows, allowed| situation(rows, allowed, 10).plan();
         assert_eq!(plan(200_000, 200_000), Plan::Walk { ef: 64 });
-        assert!(matches!(plan(200_000, 160_000), Plan::Filtered { ef: 64, two_hops: false, .. }));
-        assert_eq!(plan(200_000, 20_000), Plan::Probe { beam: 100 });
-        assert_eq!(plan(200_000, 5_000), Plan::Probe { beam: 400 });
-        assert_eq!(plan(200_000, 500), Plan::Scan);
+        assert_eq!(plan(200_000, 160_000), Plan::Widened { ef: 100 });
+        assert_eq!(plan(200_000, 100_000), Plan::Widened { ef: 160 });
+        assert!(matches!(plan(200_000, 30_000), Plan::Among { ef: 48, .. }));
+        assert_eq!(plan(200_000, 10_000), Plan::ScanBits);
+        assert_eq!(plan(200_000, 2_000), Plan::ScanBits);
+        assert_eq!(plan(200_000, 50), Plan::Scan);
         assert_eq!(plan(200_000, 0), Plan::Scan);
+        // A tenth is scanned while it is small, and walked where it is many; of a hundredth the walk would hold too little.
+        assert_eq!(plan(20_000, 2_000), Plan::ScanBits);
+        assert!(matches!(plan(20_000_000, 2_000_000), Plan::Among { ef: 48, .. }));
+        assert_eq!(plan(200_000_000, 2_000_000), Plan::Widened { ef: 8_000 });
+        let without_bits = |allowed| Situation { bits: false, ..situation(200_000, allowed, 10) }.plan();
+        assert_eq!(without_bits(100), Plan::Scan);
+        assert!(matches!(without_bits(20_000), Plan::Among { .. }));
     }
 
     #[test]
-    fn a_probe_tells_whether_the_filter_goes_with_the_query_or_against_it() {
-        let tenth = situation(200_000, 20_000, 10);
-        let (scan, hops, skip) = (Plan::Scan, true, false);
-        assert!(
-            matches!(tenth.plan_probed(6, 64), Plan::Filtered { ef: 128, two_hops, .. } if two_hops == hops)
-        );
-        assert!(
-            matches!(tenth.plan_probed(60, 64), Plan::Filtered { ef: 64, two_hops, .. } if two_hops == skip)
-        );
-        assert_eq!(tenth.plan_probed(0, 64), scan);
-        // One in a thousand of very many: neither a scan nor two hops.
-        let rare = situation(1 << 30, 1 << 20, 10);
-        assert!(matches!(rare.plan_probed(1, 256), Plan::Filtered { two_hops: false, .. }));
+    fn what_a_beam_held_tells_whether_the_filter_goes_against_the_query() {
+        let half = situation(200_000, 100_000, 10);
+        assert_eq!(half.plan_held(160, 80), None);
+        assert_eq!(half.plan_held(160, 60), None);
+        assert_eq!(half.plan_held(160, 40), Some(Plan::Widened { ef: 320 }));
+        assert!(matches!(half.plan_held(160, 0), Some(Plan::Among { ef: 128, .. })));
+        let few = situation(200_000, 6_000, 10);
+        assert_eq!(few.plan_held(160, 0), Some(Plan::ScanBits));
+    }
+
+    #[test]
+    fn an_aim_is_met_by_the_beam_that_met_it_before() {
+        let plan = |calibrated, ef, k| Situation { calibrated, ef, ..situation(200_000, 200_000, k) }.plan();
+        assert_eq!(plan(Some(40), None, 10), Plan::Walk { ef: 40 });
+        assert_eq!(plan(Some(40), None, 100), Plan::Walk { ef: 200 }, "no less than twice the hits");
+        assert_eq!(plan(Some(40), Some(100), 10), Plan::Walk { ef: 100 }, "what the request says");
     }
 
     #[test]
@@ -281,7 +338,7 @@ mod tests {
     fn every_strategy_reads_as_a_line() {
         let line = Strategy::Exact { rows: 12, reason: ExactReason::FewRows }.describe();
         assert_eq!(line, "exact scan of 12 rows (few rows pass)");
-        let line = Strategy::GraphTwoHop { ef: 128, allowed: 10, rows: 100 }.describe();
-        assert_eq!(line, "graph over two hops, ef 128, 10 of 100 rows pass");
+        let line = Strategy::GraphAmong { ef: 128, allowed: 10, rows: 100 }.describe();
+        assert_eq!(line, "graph among rows that pass, ef 128, 10 of 100 rows pass");
     }
 }

@@ -11,16 +11,19 @@ use roaring::RoaringBitmap;
 
 use crate::error::{Error, Result};
 use crate::schema::{Distance, Quantization, VectorStorage};
+use crate::vector::bits::{BitCodes, candidates_for, taking};
+use crate::vector::calibrate::beam_for;
 use crate::vector::codes::{Floats, RowMap, Target};
 use crate::vector::distance::{self, CodeKernel};
 use crate::vector::exact;
-use crate::vector::graph::filtered::{FilteredWalk, filtered_search};
-use crate::vector::graph::format::{FlatGraph, aligned};
+use crate::vector::graph::filtered::search_among;
+use crate::vector::graph::format::{FlatGraph, Measured, aligned};
 use crate::vector::graph::walk::{Candidate, Scratch, beam_search, descend};
 use crate::vector::kernels::{self, Codes};
 use crate::vector::plan::{ExactReason, Plan, Situation, Strategy};
 use crate::vector::query::PreparedQuery;
-use crate::vector::report::{GraphReport, VectorIndexReport};
+use crate::vector::report::{CalibratedBeam, GraphReport, VectorIndexReport};
+use crate::vector::row_bits::RowBits;
 use crate::vector::{Scored, SearchParams};
 
 /// Candidates of a walk whose order f32 decides, per hit wanted...
@@ -33,8 +36,13 @@ const RESCORE_FILTERED: usize = 2_048;
 /// Standard errors of a code's distance within which a candidate may still be among the nearest: the difference of two
 /// such distances has 1.4 standard errors, and three times that is passed by one in a thousand.
 const RESCORE_ERRORS: f32 = 4.2;
-/// Allowed nodes from which a filtered walk starts, spread over all.
+/// A walk among allowed nodes starts from those that a walk with this beam meets...
+const AMONG_START_EF: usize = 16;
+/// ...and from so many spread over all.
 const FILTER_SEEDS: u64 = 24;
+
+/// Plans that one search may try: a beam may have to be widened a few times, then among or scan.
+const MOST_PLANS: usize = 6;
 
 thread_local! {
     /// Walks of one thread share their memory: a bit a node of the largest graph walked.
@@ -111,15 +119,25 @@ impl SegmentVectors {
     /// What is there, for statistics.
     pub fn report(&self) -> VectorIndexReport {
         let graph = self.graph.as_ref().map(|graph| {
-            let code_bytes = graph.codes().map_or(0, |(codes, _)| codes.len());
+            let Measured { ef_construction, code_recall, beams } = *graph.measured();
+            let codes = graph.codes().map_or(0, |(codes, _)| codes.len());
+            let bits = graph.bits().map_or(0, |bits| size_of_val(bits.records));
             GraphReport {
                 m: graph.links_per_node(),
-                ef_construct: None,
-                quantization: if code_bytes > 0 { Quantization::Int8 } else { Quantization::None },
-                code_bytes: code_bytes as u64,
-                graph_bytes: graph.len_bytes().saturating_sub(code_bytes) as u64,
-                code_recall: None,
-                calibration: Vec::new(),
+                ef_construct: (ef_construction > 0).then_some(ef_construction),
+                quantization: match (codes, bits) {
+                    (0, 0) => Quantization::None,
+                    (0, _) => Quantization::Binary,
+                    _ => Quantization::Int8,
+                },
+                code_bytes: (codes + bits) as u64,
+                graph_bytes: graph.len_bytes().saturating_sub(codes + bits) as u64,
+                code_recall: (code_recall > 0.0).then_some(code_recall),
+                calibration: beams
+                    .into_iter()
+                    .take_while(|(ef, _)| *ef > 0)
+                    .map(|(ef, recall)| CalibratedBeam { recall, ef })
+                    .collect(),
             }
         });
         VectorIndexReport { vectors: self.len() as u64, vector_bytes: self.vectors.len() as u64, graph }
@@ -186,31 +204,52 @@ impl SegmentVectors {
         }
         let Some(graph) = &self.graph else { return exact(ExactReason::NoGraph) };
         let search = Search { segment: self, graph, query, k };
-        let situation = Situation { k, ef: params.ef, rows, allowed, codes: graph.codes().is_some() };
-        let plan = match (situation.plan(), allow) {
-            (Plan::Probe { beam }, Some(allow)) => {
-                let (near, probed) = search.probe(beam, allow);
-                situation.plan_probed(near, probed)
-            }
-            (plan, _) => plan,
+        let situation = Situation {
+            k,
+            ef: params.ef,
+            calibrated: beam_for(params.recall_target, &graph.measured().beams),
+            rows,
+            allowed,
+            dimension: self.dimension,
+            codes: graph.codes().is_some() || graph.bits().is_some(),
+            bits: graph.bits().is_some(),
         };
-        let (found, strategy) = match (plan, allow) {
-            (Plan::Walk { ef }, _) => (Some(search.walk(ef)), Strategy::Graph { ef }),
-            (Plan::Filtered { ef, two_hops, budget }, Some(allow)) => {
-                let (allowed, rows) = (allowed as u64, rows as u64);
-                let strategy = if two_hops {
-                    Strategy::GraphTwoHop { ef, allowed, rows }
-                } else {
-                    Strategy::GraphSkipping { ef, allowed, rows }
-                };
-                (search.walk_filtered(ef, two_hops, budget, allow), strategy)
+        let mut plan = situation.plan();
+        // Each round is sure to widen the beam or to end with a walk that decides for itself when to give up.
+        for _ in 0..MOST_PLANS {
+            let (allowed, rows) = (allowed as u64, rows as u64);
+            let (found, strategy) = match (plan, allow) {
+                (Plan::Walk { ef }, _) => (search.walk(ef), Strategy::Graph { ef }),
+                (Plan::ScanBits, allow) => match graph.bits() {
+                    Some(bits) => (search.scan_bits(&bits, allow), Strategy::Codes { rows: allowed }),
+                    None => return exact(ExactReason::FewRows),
+                },
+                (Plan::Widened { ef }, Some(allow)) => {
+                    let (found, held) = search.walk_widened(ef, allow);
+                    if let Some(next) = situation.plan_held(ef, held) {
+                        plan = next;
+                        continue;
+                    }
+                    (found, Strategy::GraphSkipping { ef, allowed, rows })
+                }
+                (Plan::Among { ef, budget }, Some(allow)) => {
+                    let strategy = Strategy::GraphAmong { ef, allowed, rows };
+                    match search.walk_among(ef, budget, allow) {
+                        Some(found) => (found, strategy),
+                        None => {
+                            plan = situation.scan().0;
+                            continue;
+                        }
+                    }
+                }
+                _ => return exact(ExactReason::FewRows),
+            };
+            if found.len() as u64 >= (k as u64).min(allowed) {
+                return (found, strategy);
             }
-            _ => return exact(ExactReason::FewRows),
-        };
-        match found {
-            Some(found) if found.len() >= k.min(allowed) => (found, strategy),
-            _ => exact(ExactReason::WalkGivenUp),
+            break;
         }
+        exact(ExactReason::WalkGivenUp)
     }
 
     /// The true `k` nearest of each query among `allow` (`None`: all), best first. Several queries share the reading of
@@ -255,7 +294,7 @@ struct Search<'a> {
 impl<'a> Search<'a> {
     /// Walks for the nearest of all.
     fn walk(&self, ef: usize) -> Vec<Scored> {
-        self.with_target(|target, scratch| {
+        self.with_target(|target, _, scratch| {
             let links = self.graph.links();
             let near = descend(&links, target, self.graph.entry(), self.graph.highest_level(), 1, scratch);
             beam_search(&links, target, near, ef, 0, scratch);
@@ -263,62 +302,92 @@ impl<'a> Search<'a> {
         })
     }
 
-    /// How many of the `beam` nearest are allowed, and how many were found.
-    fn probe(&self, beam: usize, allow: &RoaringBitmap) -> (usize, usize) {
-        self.with_target(|target, scratch| {
+    /// Walks for the nearest of all with a wide beam and keeps those of `allow`; also, how many of these it held.
+    fn walk_widened(&self, ef: usize, allow: &RoaringBitmap) -> (Vec<Scored>, usize) {
+        self.with_target(|target, _, scratch| {
             let links = self.graph.links();
             let near = descend(&links, target, self.graph.entry(), self.graph.highest_level(), 1, scratch);
-            beam_search(&links, target, near, beam, 0, scratch);
-            let allowed = |candidate: &Candidate| allow.contains(self.graph.rows().row(candidate.node));
-            (scratch.pool.found().filter(allowed).count(), scratch.pool.found().count())
+            beam_search(&links, target, near, ef, 0, scratch);
+            let rows = self.graph.rows();
+            let held: Vec<Candidate> =
+                scratch.pool.found().filter(|found| allow.contains(rows.row(found.node))).collect();
+            let count = held.len();
+            (self.rescore(target, held.into_iter(), RESCORE_FILTERED), count)
         })
     }
 
-    /// Walks for the nearest of `allow`; `None` when the budget did not suffice.
-    fn walk_filtered(
-        &self,
-        ef: usize,
-        two_hops: bool,
-        budget: usize,
-        allow: &RoaringBitmap,
-    ) -> Option<Vec<Scored>> {
-        self.with_target(|target, scratch| {
+    /// Walks among `allow`; `None` when the budget did not suffice.
+    fn walk_among(&self, ef: usize, budget: usize, allow: &RoaringBitmap) -> Option<Vec<Scored>> {
+        self.with_target(|target, _, scratch| {
             let links = self.graph.links();
             let rows = self.graph.rows();
-            let selectivity = allow.len() as f64 / self.graph.nodes() as f64;
             let near = descend(&links, target, self.graph.entry(), self.graph.highest_level(), 1, scratch);
-            let mut starts = vec![near];
+            beam_search(&links, target, near, AMONG_START_EF, 0, scratch);
+            let mut starts: Vec<u32> = scratch.pool.found().map(|found| found.node).collect();
             starts.extend(spread(allow, FILTER_SEEDS).filter_map(|row| rows.node(row)));
-            let walk = FilteredWalk { ef, two_hops, selectivity, budget, starts: &starts };
-            let found = if two_hops {
-                // Asked many times a node: a plain bit is cheaper than a compressed one.
-                let bits = Bits::of(allow, self.segment.rows);
-                filtered_search(&links, target, &walk, |node| bits.contains(rows.row(node)), scratch)
-            } else {
-                filtered_search(&links, target, &walk, |node| allow.contains(rows.row(node)), scratch)
-            }?;
-            Some(self.rescore(target, found.into_iter(), RESCORE_FILTERED))
+            // Asked many times a node: a plain bit is cheaper than a compressed one.
+            let bits = RowBits::of(allow, self.segment.rows);
+            let allowed = |node| bits.contains(rows.row(node));
+            search_among(&links, target, &starts, ef, budget, allowed, scratch)
+                .then(|| self.rescore(target, scratch.pool.found(), RESCORE_FILTERED))
         })
     }
 
-    /// Runs a walk with distances from the query, on codes if there are and they fit the query.
-    fn with_target<T>(&self, walk: impl FnOnce(&Target<'_>, &mut Scratch) -> T) -> T {
+    /// Scans the bit codes of `allow` for what may be nearest, orders that by code, and the best of it by f32.
+    fn scan_bits(&self, bits: &BitCodes<'_>, allow: Option<&RoaringBitmap>) -> Vec<Scored> {
+        let nodes = self.graph.nodes() as u32;
+        self.with_target(|target, unit, scratch| {
+            let target = match target {
+                Target::Bits(..) => &Target::Float(self.floats(), self.query.vector()),
+                better => better,
+            };
+            let Scratch { bit_query, scan, .. } = scratch;
+            bits.prepare(self.query.vector(), bit_query);
+            let judge = (target, unit);
+            let mut found = match allow {
+                None => bits.scan(bit_query, taking(0..nodes), self.k, judge, scan),
+                Some(allow) => {
+                    let mut rows = allow.iter();
+                    let map = self.graph.rows();
+                    let next = |places: &mut [u32]| loop {
+                        let rows = rows.next_many(places).len();
+                        let nodes = map.to_nodes(places.get_mut(..rows).unwrap_or_default(), nodes);
+                        // Rows without a node may fill a whole slice, which is not the end.
+                        if nodes > 0 || rows == 0 {
+                            return nodes;
+                        }
+                    };
+                    bits.scan(bit_query, next, self.k, judge, scan)
+                }
+            };
+            found.sort_unstable_by(|a, b| a.distance.total_cmp(&b.distance));
+            self.rescore(target, found.into_iter(), RESCORE_FILTERED)
+        })
+    }
+
+    /// Runs a search with distances from the query, on codes if there are and they fit the query, and with what a unit of
+    /// these is worth.
+    fn with_target<T>(&self, search: impl FnOnce(&Target<'_>, f32, &mut Scratch) -> T) -> T {
         let floats = self.floats();
         let mut scratch = SCRATCH.take();
         let mut code = std::mem::take(&mut scratch.code);
-        let target = match self.graph.codes() {
-            Some((codes, scale)) => {
-                let kernel = CodeKernel::of(floats.distance);
-                let codes = Codes { kernel, dimension: floats.dimension, codes };
-                match scale.encode_query(kernel, self.query.vector(), &mut code) {
-                    Some(()) => Target::Code(codes, &code),
-                    None => Target::Float(floats, self.query.vector()),
-                }
+        let mut bit_target = std::mem::take(&mut scratch.bit_target);
+        let kernel = CodeKernel::of(floats.distance);
+        let coded = self.graph.codes().and_then(|(codes, scale)| {
+            let unit = scale.encode_query(kernel, self.query.vector(), &mut code)?;
+            Some((Codes { kernel, dimension: floats.dimension, codes }, unit))
+        });
+        let (target, unit) = match (coded, self.graph.codes(), self.graph.bits()) {
+            (Some((codes, unit)), ..) => (Target::Code(codes, &code), unit),
+            (None, None, Some(bits)) => {
+                bits.prepare(self.query.vector(), &mut bit_target);
+                (Target::Bits(bits, &bit_target), 1.0)
             }
-            None => Target::Float(floats, self.query.vector()),
+            _ => (Target::Float(floats, self.query.vector()), 1.0),
         };
-        let result = walk(&target, &mut scratch);
+        let result = search(&target, unit, &mut scratch);
         scratch.code = code;
+        scratch.bit_target = bit_target;
         SCRATCH.set(scratch);
         result
     }
@@ -332,7 +401,11 @@ impl<'a> Search<'a> {
         at_least: usize,
     ) -> Vec<Scored> {
         let floats = self.floats();
-        let most = self.k.saturating_mul(RESCORE_PER_HIT).max(at_least);
+        let most = match target {
+            Target::Bits(..) => candidates_for(self.k),
+            _ => self.k.saturating_mul(RESCORE_PER_HIT),
+        };
+        let most = most.max(at_least);
         let mut nodes: Vec<u32> = Vec::with_capacity(self.k.saturating_mul(2).min(most));
         let mut farthest = f32::INFINITY;
         for candidate in found.take(most) {
@@ -371,24 +444,4 @@ fn spread(rows: &RoaringBitmap, most: u64) -> impl Iterator<Item = u32> + '_ {
     let count = rows.len();
     let wanted = count.min(most);
     (0..wanted).filter_map(move |i| rows.select((i * count / wanted) as u32))
-}
-
-/// A set of rows with a bit each.
-struct Bits(Vec<u64>);
-
-impl Bits {
-    fn of(rows: &RoaringBitmap, count: usize) -> Self {
-        let mut words = vec![0_u64; count.div_ceil(64)];
-        for row in rows {
-            if let Some(word) = words.get_mut(row as usize / 64) {
-                *word |= 1 << (row % 64);
-            }
-        }
-        Self(words)
-    }
-
-    #[inline]
-    fn contains(&self, row: u32) -> bool {
-        self.0.get(row as usize / 64).is_some_and(|word| *word & (1 << (row % 64)) != 0)
-    }
 }

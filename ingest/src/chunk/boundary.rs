@@ -156,7 +156,7 @@ fn joins(before: char, character: char) -> bool {
 }
 
 /// What stands before a place.
-struct Before {
+pub(super) struct Before {
     last: char,
     /// Line ends in the blanks right before.
     lines: u32,
@@ -169,7 +169,7 @@ struct Before {
 }
 
 impl Before {
-    fn read(text: &str) -> Self {
+    pub(super) fn read(text: &str) -> Self {
         let mut before = Self { last: '\0', lines: 0, blank: false, end: '\0', word: 0, closed: false };
         // A sentence end is told by a few characters.
         let tail = text.char_indices().rev().nth(40).map_or(0, |(at, _)| at);
@@ -177,7 +177,7 @@ impl Before {
         before
     }
 
-    fn push(&mut self, character: char) {
+    pub(super) fn push(&mut self, character: char) {
         if character.is_whitespace() {
             self.lines = if self.blank { self.lines } else { 0 } + u32::from(character == '\n');
             self.blank = true;
@@ -193,6 +193,10 @@ impl Before {
                 self.closed = true;
             } else {
                 if is_stop(character) || is_comma(character) {
+                    // "(see Fig. 3)." closes more than a short word.
+                    if self.closed {
+                        self.word += 2;
+                    }
                     self.closed = false;
                 } else {
                     self.word += 1;
@@ -226,6 +230,11 @@ impl Before {
             return CLAUSE;
         }
         if self.blank || is_ideograph(self.last) && is_ideograph(next) { WORD } else { CHARACTER }
+    }
+
+    /// Whether a sentence, or a paragraph, ends between this and `next`.
+    pub(super) fn ends_sentence(&self, next: char) -> bool {
+        !next.is_whitespace() && self.strength(next) >= SENTENCE
     }
 
     /// `J. Smith`, `et al. The`, `Fig. 3`: a short word before the stop. Ends sentences at times, but then a cut at
@@ -273,8 +282,8 @@ mod tests {
             parts(text, 15),
             [
                 "Granite is a hard stone.",
-                "It was found by Dr. A. Smith, in the hills (see Fig. 3). Who knows?",
-                "Nobody really does know that."
+                "It was found by Dr. A. Smith, in the hills (see Fig. 3).",
+                "Who knows? Nobody really does know that."
             ]
         );
         let cjk = "今日は天気がいい。明日は雨が降るだろう。昨日は雪が降っていた。";

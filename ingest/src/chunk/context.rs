@@ -1,6 +1,8 @@
 //! What is embedded of a chunk: title and headings, then its text. A sentence cut out of a report says little of what
 //! it is about; these words do.
 
+use super::settings::Context;
+
 /// Cost of title and headings together, about tokens: a quarter of the built-in embedder's 256.
 const MAX_COST: usize = 60;
 /// What the title may take of it when there are headings.
@@ -11,7 +13,12 @@ const LETTERS_PER_TOKEN: usize = 3;
 /// The text that is embedded for a chunk: `title`, a line of headings, an empty line, `text`. Parts that the text
 /// itself starts with are not repeated; long titles and outer headings are shortened, `text` never is.
 pub fn embedding_text(title: &str, heading_path: &[String], text: &str) -> String {
-    let mut embedded = prefix(title, heading_path, text);
+    text_in_context(title, heading_path, text, Context::TitleAndHeadings)
+}
+
+/// As [`embedding_text`], with as much of the context as `context` says.
+pub fn text_in_context(title: &str, heading_path: &[String], text: &str, context: Context) -> String {
+    let mut embedded = prefix(title, heading_path, text, context);
     if !embedded.is_empty() {
         embedded.push_str("\n\n");
     }
@@ -20,7 +27,12 @@ pub fn embedding_text(title: &str, heading_path: &[String], text: &str) -> Strin
 }
 
 /// Title and headings as they stand before `text`.
-pub(super) fn prefix(title: &str, heading_path: &[String], text: &str) -> String {
+pub(super) fn prefix(title: &str, heading_path: &[String], text: &str, context: Context) -> String {
+    let heading_path = match context {
+        Context::TitleAndHeadings => heading_path,
+        Context::Title => &[],
+        Context::None => return String::new(),
+    };
     let opening = text.lines().next().unwrap_or_default().trim_start_matches('#').trim();
     let mut headings: Vec<&str> =
         heading_path.iter().map(|heading| heading.trim()).filter(|h| !h.is_empty()).collect();
@@ -128,13 +140,14 @@ mod tests {
     #[test]
     fn long_prefixes_are_shortened_and_the_innermost_heading_stays() {
         let long = "interesting words ".repeat(200);
-        let prefix = prefix(&long, &[long.clone(), "inner".into()], "text");
+        let prefix = prefix(&long, &[long.clone(), "inner".into()], "text", Context::TitleAndHeadings);
         assert!(cost(&prefix) <= MAX_COST + 4, "{prefix}");
         assert!(prefix.ends_with("\ninner"), "{prefix}");
         assert!(prefix.starts_with("interesting words"));
         for hostile in ["A1".repeat(5_000), "日本".repeat(5_000), "👩‍👩‍👧".repeat(5_000), "x".repeat(50_000)]
         {
-            let prefix = super::prefix(&hostile, std::slice::from_ref(&hostile), "text");
+            let prefix =
+                super::prefix(&hostile, std::slice::from_ref(&hostile), "text", Context::TitleAndHeadings);
             assert!(!prefix.is_empty() && cost(&prefix) <= MAX_COST + 4, "{}: {prefix}", cost(&prefix));
         }
     }

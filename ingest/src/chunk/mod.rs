@@ -9,10 +9,13 @@
 
 mod boundary;
 mod context;
+mod items;
 mod measure;
 mod outline;
 mod pack;
 mod runs;
+mod sentences;
+mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -20,9 +23,12 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-pub use context::embedding_text;
+pub use context::{embedding_text, text_in_context};
+pub use settings::{
+    ChunkSettings, ChunkerParams, Context, MAX_CHUNK_TOKENS, MAX_PARENT_TOKENS, MAX_TYPES, Strategy,
+};
 
-use crate::document::{Chunk, ExtractedDocument};
+use crate::document::{Chunk, ExtractedDocument, Part};
 use crate::embed::Embedder;
 use crate::error::{Error, ErrorKind, Result};
 use measure::Measure;
@@ -37,24 +43,6 @@ const WORDS_WITHOUT_EMBEDDER: usize = 400;
 const MIN_ROOM: usize = 8;
 /// Most bytes of a document's text; offsets are kept in 32 bits.
 const MAX_TEXT_BYTES: usize = 1 << 30;
-
-/// How documents are cut.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChunkerParams {
-    /// Most tokens of what is embedded, the model's own included; `None`, or more than that: the embedder's limit.
-    pub max_tokens: Option<usize>,
-    /// Tokens that a chunk repeats of the one before it, where a section had to be cut. At most a quarter of the limit.
-    pub overlap_tokens: usize,
-    /// Sections with fewer tokens than this join a neighbour, if the two fit.
-    pub min_tokens: usize,
-}
-
-impl Default for ChunkerParams {
-    /// No overlap: parts end with sentences and carry title and headings with them.
-    fn default() -> Self {
-        Self { max_tokens: None, overlap_tokens: 0, min_tokens: 64 }
-    }
-}
 
 /// Cuts a document into chunks. `title` is the one that will be given to [`embedding_text`].
 ///
@@ -82,18 +70,44 @@ pub fn chunk(
         let message = format!("{} bytes of text; at most {MAX_TEXT_BYTES} are chunked", document.text.len());
         return Err(Error::new(ErrorKind::ResourceExhausted, message));
     }
-    let chunker = Chunker {
+    let mut chunker = Chunker {
         text: &document.text,
+        parts: &document.parts,
         title,
         embedder,
         params,
         limit: token_limit(embedder, params)?,
-        outline: Outline::of(document),
+        embeds: true,
+        outline: Outline::of(document, &[]),
         measure: Measure::of(&document.text, embedder)?,
     };
-    let runs = runs::runs(&chunker)?;
-    let chunks: Vec<Vec<Chunk>> = runs.par_iter().map(|run| chunker.cut(run)).collect::<Result<_>>()?;
-    Ok(chunks.into_iter().flatten().collect())
+    let Some(parent_tokens) = params.parent_tokens else { return chunker.all() };
+    let parents = parents(&mut chunker, parent_tokens.min(MAX_PARENT_TOKENS))?;
+    chunker.outline = Outline::of(document, &parents);
+    let mut chunks = chunker.all()?;
+    for chunk in &mut chunks {
+        let parent = parents.partition_point(|parent| parent.end <= chunk.span.start);
+        chunk.parent = u32::try_from(parent).ok();
+    }
+    Ok(chunks)
+}
+
+/// The spans of the larger chunks that a document's chunks belong to. They are not embedded, so that the embedder's limit
+/// does not bound them.
+fn parents(chunker: &mut Chunker<'_>, tokens: usize) -> Result<Vec<Range<usize>>> {
+    let params = chunker.params;
+    let whole = ChunkerParams { strategy: Strategy::Structure, overlap_tokens: 0, ..params.clone() };
+    let coarse = Chunker {
+        params: &whole,
+        limit: tokens.max(MIN_ROOM),
+        embeds: false,
+        outline: std::mem::take(&mut chunker.outline),
+        measure: std::mem::take(&mut chunker.measure),
+        ..*chunker
+    };
+    let parents = coarse.all()?.into_iter().map(|parent| parent.span).collect();
+    chunker.measure = coarse.measure;
+    Ok(parents)
 }
 
 /// Tokens that text, title and headings may have together.
@@ -117,19 +131,32 @@ fn token_limit(embedder: Option<&dyn Embedder>, params: &ChunkerParams) -> Resul
 /// A document on its way to chunks.
 struct Chunker<'a> {
     text: &'a str,
+    parts: &'a [Part],
     title: &'a str,
     embedder: Option<&'a dyn Embedder>,
     params: &'a ChunkerParams,
     limit: usize,
+    /// Whether chunks have to fit the embedder, with their context.
+    embeds: bool,
     outline: Outline,
     measure: Measure,
 }
 
 impl Chunker<'_> {
+    /// The chunks of the whole document.
+    fn all(&self) -> Result<Vec<Chunk>> {
+        let runs = match self.params.strategy {
+            Strategy::Structure => runs::runs(self)?,
+            Strategy::Tokens | Strategy::Sentences => runs::regions(self)?,
+        };
+        let chunks: Vec<Vec<Chunk>> = runs.par_iter().map(|run| self.cut(run)).collect::<Result<_>>()?;
+        Ok(chunks.into_iter().flatten().collect())
+    }
+
     /// Tokens left to the text below `path`.
     fn room(&self, path: &[String]) -> Result<usize> {
-        let Some(embedder) = self.embedder else { return Ok(self.limit) };
-        let prefix = context::prefix(self.title, path, "");
+        let Some(embedder) = self.embedder.filter(|_| self.embeds) else { return Ok(self.limit) };
+        let prefix = context::prefix(self.title, path, "", self.params.context);
         let taken = if prefix.is_empty() { 0 } else { embedder.token_spans(&prefix)?.len() };
         match self.limit.checked_sub(taken) {
             Some(room) if room >= MIN_ROOM => Ok(room),
@@ -146,21 +173,46 @@ impl Chunker<'_> {
     /// The chunks of a run.
     fn cut(&self, run: &Run) -> Result<Vec<Chunk>> {
         let overlap = self.params.overlap_tokens.min(self.limit / 4).min(run.room / 2);
-        let spans = if self.measure.count(&run.span) <= run.room {
-            vec![run.span.clone()]
-        } else {
-            let room = run.room - overlap;
-            let atoms = self.atoms(run, room);
-            pack::pack(&atoms, &self.measure, room, self.params.min_tokens)
+        let room = run.room - overlap;
+        let spans = match self.params.strategy {
+            Strategy::Sentences => sentences::split(self.text, &run.span),
+            _ if self.measure.count(&run.span) <= run.room => vec![run.span.clone()],
+            Strategy::Tokens => self.evenly(&run.span, room),
+            Strategy::Structure => {
+                let atoms = self.atoms(run, room);
+                pack::pack(&atoms, &self.measure, room, self.params.min_tokens)
+            }
         };
         let mut chunks = Vec::with_capacity(spans.len());
         let mut before: Option<Range<usize>> = None;
         for span in spans {
-            let start = before.map_or(span.start, |before| self.overlap_start(&before, span.start, overlap));
+            // Sentences say what they say; there is nothing to carry over.
+            let carried = if self.params.strategy == Strategy::Sentences { 0 } else { overlap };
+            let start = before.map_or(span.start, |before| self.overlap_start(&before, span.start, carried));
             before = Some(span.clone());
             self.emit(start..span.end, run, &mut chunks)?;
         }
         Ok(chunks)
+    }
+
+    /// Spans of `room` tokens each, cut between words.
+    fn evenly(&self, span: &Range<usize>, room: usize) -> Vec<Range<usize>> {
+        let mut spans = Vec::new();
+        let mut start = span.start;
+        while start < span.end {
+            let mut end = self.measure.forward(start, room.max(1), span.end);
+            if end < span.end {
+                let part = self.text.get(start..self.text.floor_char_boundary(end)).unwrap_or_default();
+                let word = part.rfind(char::is_whitespace).filter(|at| *at > part.len() / 2);
+                end = word.map_or(start + part.len(), |at| start + at);
+                if end <= start {
+                    end = span.end.min(self.text.ceil_char_boundary(start + 1));
+                }
+            }
+            spans.push(start..end);
+            start = end;
+        }
+        spans
     }
 
     /// The blocks of a run, those that don't fit cut into parts.
@@ -200,13 +252,22 @@ impl Chunker<'_> {
         if text.is_empty() {
             return Ok(());
         }
-        if let Some(embedder) = self.embedder {
-            let tokens = embedder.token_spans(&embedding_text(self.title, &run.path, text))?.len();
+        if let Some(embedder) = self.embedder.filter(|_| self.embeds) {
+            let embedded = text_in_context(self.title, &run.path, text, self.params.context);
+            let tokens = embedder.token_spans(&embedded)?.len();
             if tokens > self.limit {
                 return self.emit_halves(span, run, tokens, chunks);
             }
         }
-        chunks.push(Chunk { text: text.to_string(), span, heading_path: run.path.clone(), page: run.page });
+        let part = run.part.and_then(|part| self.parts.get(part)).map(|part| part.name.clone());
+        chunks.push(Chunk {
+            text: text.to_string(),
+            span,
+            heading_path: run.path.clone(),
+            page: run.page,
+            part: part.unwrap_or_default(),
+            parent: None,
+        });
         Ok(())
     }
 

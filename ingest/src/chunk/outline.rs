@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
+use super::items;
 use crate::document::{ExtractedDocument, Markup};
 
 /// Most characters of a heading in a heading path.
@@ -20,11 +21,14 @@ pub(super) struct Block {
     pub region: usize,
 }
 
-/// A page, or text outside of pages. Chunks don't cross regions.
+/// A page, a part, or text outside of them. Chunks don't cross regions.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Region {
     pub span: Range<usize>,
     pub page: Option<u32>,
+    /// Index of the document's part.
+    pub part: Option<usize>,
+    pub markup: Markup,
 }
 
 /// The structure of a text.
@@ -39,15 +43,26 @@ pub(super) struct Outline {
 }
 
 impl Outline {
-    pub(super) fn of(document: &ExtractedDocument) -> Self {
-        let mut outline = Self { regions: regions(document), paths: vec![Vec::new()], ..Self::default() };
+    /// The structure of a document. Nothing crosses the ends of `bounds`, which are in order.
+    pub(super) fn of(document: &ExtractedDocument, bounds: &[Range<usize>]) -> Self {
+        let mut outline =
+            Self { regions: divided(regions(document), bounds), paths: vec![Vec::new()], ..Self::default() };
         let mut headings = Headings::default();
+        let mut part = None;
         for region in 0..outline.regions.len() {
-            let Some(span) = outline.regions.get(region).map(|region| region.span.clone()) else { continue };
+            let Some(Region { span, part: own, markup, .. }) = outline.regions.get(region) else { continue };
+            let (span, markup) = (span.clone(), *markup);
+            if part != *own {
+                // Each part has headings of its own.
+                part = *own;
+                headings = Headings::default();
+                outline.paths.push(Vec::new());
+            }
             let text = document.text.get(span.clone()).unwrap_or_default();
-            let starts = match document.markup {
+            let starts = match markup {
                 Markup::Markdown => outline.markdown(text, span.start, &mut headings),
                 Markup::Plain => plain(text, span.start, outline.paths.len() - 1),
+                Markup::Code => outline.code(text, span.start),
             };
             outline.add_blocks(&document.text, starts, &span, region);
         }
@@ -107,6 +122,17 @@ impl Outline {
         starts
     }
 
+    /// Starts of the items of source code. What a long item holds stands below its signature, as text below a heading.
+    fn code(&mut self, text: &str, base: usize) -> Vec<Start> {
+        let (items, paths) = items::items(text);
+        let first = self.paths.len();
+        self.paths.extend(paths);
+        items
+            .into_iter()
+            .map(|item| Start { at: base + item.at, path: first + item.path, heading: false })
+            .collect()
+    }
+
     /// Blocks from one start to the next. Headings join the block that follows them, so that no chunk ends with one.
     fn add_blocks(&mut self, text: &str, starts: Vec<Start>, region_span: &Range<usize>, region: usize) {
         let mut from = None;
@@ -159,42 +185,83 @@ impl Headings {
     }
 }
 
-/// Pages and what is between them. Spans that don't fit the text are mended, never trusted.
+/// Pages, parts and what is between them. Spans that don't fit the text are mended, never trusted.
 fn regions(document: &ExtractedDocument) -> Vec<Region> {
     let text = &document.text;
+    let pages = covering(text, document.pages.iter().map(|page| (&page.span, page.number)));
+    let parts = covering(text, document.parts.iter().enumerate().map(|(index, part)| (&part.span, index)));
     let mut regions = Vec::new();
+    let mut parts = parts.into_iter().peekable();
+    for (page_span, page) in pages {
+        let mut at = page_span.start;
+        while at < page_span.end {
+            let (end, part) = parts.peek().map_or((page_span.end, None), |(span, part)| (span.end, *part));
+            let span = at..end.min(page_span.end);
+            at = span.end;
+            if end <= page_span.end {
+                parts.next();
+            }
+            if !text.get(span.clone()).unwrap_or_default().trim().is_empty() {
+                let markup = part
+                    .and_then(|part| document.parts.get(part))
+                    .map_or(document.markup, |part| part.markup);
+                regions.push(Region { span, page, part, markup });
+            }
+        }
+    }
+    regions
+}
+
+/// Regions cut where bounds end.
+fn divided(regions: Vec<Region>, bounds: &[Range<usize>]) -> Vec<Region> {
+    let mut divided = Vec::with_capacity(regions.len() + bounds.len());
+    let mut ends = bounds.iter().map(|bound| bound.end).peekable();
+    for region in regions {
+        let mut at = region.span.start;
+        while let Some(end) = ends.next_if(|end| *end < region.span.end) {
+            if end > at {
+                divided.push(Region { span: at..end, ..region });
+                at = end;
+            }
+        }
+        divided.push(Region { span: at..region.span.end, ..region });
+    }
+    divided
+}
+
+/// Spans without gaps over the whole text: the given ones, and `None` between them.
+fn covering<'a, T>(
+    text: &str,
+    spans: impl Iterator<Item = (&'a Range<usize>, T)>,
+) -> Vec<(Range<usize>, Option<T>)> {
+    let mut covering = Vec::new();
     let mut at = 0;
-    let boundary = |mut offset: usize| {
-        offset = offset.min(text.len());
-        while !text.is_char_boundary(offset) {
-            offset -= 1;
+    for (span, value) in spans {
+        let start = text.floor_char_boundary(span.start).max(at);
+        let end = text.floor_char_boundary(span.end).max(start);
+        if start > at {
+            covering.push((at..start, None));
         }
-        offset
-    };
-    let mut add = |span: Range<usize>, page: Option<u32>| {
-        if !text.get(span.clone()).unwrap_or_default().trim().is_empty() {
-            regions.push(Region { span, page });
+        if end > start {
+            covering.push((start..end, Some(value)));
         }
-    };
-    for page in &document.pages {
-        let start = boundary(page.span.start).max(at);
-        let end = boundary(page.span.end).max(start);
-        add(at..start, None);
-        add(start..end, Some(page.number));
         at = end;
     }
-    add(at..text.len(), None);
-    regions
+    if at < text.len() {
+        covering.push((at..text.len(), None));
+    }
+    covering
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
     use super::*;
-    use crate::document::Page;
+    use crate::document::{Page, Part};
 
     fn blocks(text: &str, markup: Markup) -> Vec<(String, String)> {
-        let outline = Outline::of(&ExtractedDocument { text: text.into(), markup, ..Default::default() });
+        let outline =
+            Outline::of(&ExtractedDocument { text: text.into(), markup, ..Default::default() }, &[]);
         let covered: String = outline.blocks.iter().map(|block| &text[block.span.clone()]).collect();
         let words = |text: &str| text.split_whitespace().map(str::to_string).collect::<Vec<_>>();
         assert_eq!(words(&covered), words(text), "blocks cover the text");
@@ -248,12 +315,55 @@ mod tests {
     }
 
     #[test]
+    fn code_has_items() {
+        let source = "use a;\nuse b;\n\n/// Doc\nfn f() {\n    x();\n\n    y();\n}\n\nclass C:\n    def g(self):\n\n        pass\n\nx = [\n\n]\n";
+        let found: Vec<_> = blocks(source, Markup::Code).into_iter().map(|(_, text)| text).collect();
+        let expect = [
+            "use a;\nuse b;",
+            "/// Doc\nfn f() {\n    x();\n\n    y();\n}",
+            "class C:\n    def g(self):\n\n        pass",
+            "x = [\n\n]",
+        ];
+        assert_eq!(found, expect);
+    }
+
+    #[test]
+    fn parts_have_their_own_headings_and_markup() {
+        let text = "body\n\n# A\n\none\n\n# not a heading\n\ntwo".to_string();
+        let at = |words: &str| text.find(words).unwrap();
+        let part = |name: &str, markup, span| Part { name: name.into(), markup, span };
+        let parts = vec![
+            part("a.md", Markup::Markdown, at("# A")..at("\n\n# not")),
+            part("b.txt", Markup::Plain, at("# not")..text.len()),
+        ];
+        let pages = vec![
+            Page { number: 1, span: at("# A")..at("one") },
+            Page { number: 2, span: at("one")..at("\n\n# not") },
+        ];
+        let outline =
+            Outline::of(&ExtractedDocument { text: text.clone(), parts, pages, ..Default::default() }, &[]);
+        let regions: Vec<_> =
+            outline.regions.iter().map(|r| (r.page, r.part, text[r.span.clone()].trim())).collect();
+        assert_eq!(
+            regions,
+            [
+                (None, None, "body"),
+                (Some(1), Some(0), "# A"),
+                (Some(2), Some(0), "one"),
+                (None, Some(1), "# not a heading\n\ntwo")
+            ]
+        );
+        let paths: Vec<_> = outline.blocks.iter().map(|block| outline.paths[block.path].join("/")).collect();
+        assert_eq!(paths, ["", "A", "A", "", ""]);
+    }
+
+    #[test]
     fn pages_that_lie_are_mended() {
         let text = "äöü page text".to_string();
         let page = |number, span| Page { number, span };
         let pages =
             vec![page(1, 1..3), page(2, 2..900), page(3, Range { start: 4, end: 2 }), page(4, 900..901)];
-        let outline = Outline::of(&ExtractedDocument { text, pages, ..Default::default() });
+        let outline = Outline::of(&ExtractedDocument { text, pages, ..Default::default() }, &[]);
         let spans: Vec<_> = outline.regions.iter().map(|r| (r.page, r.span.clone())).collect();
         assert_eq!(spans, [(Some(1), 0..2), (Some(2), 2..16)]);
     }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::Chunker;
+use super::{Chunker, Strategy};
 use crate::error::Result;
 
 /// Blocks of one region that are cut together.
@@ -14,8 +14,12 @@ pub(super) struct Run {
     /// Headings above all of it.
     pub path: Vec<String>,
     pub page: Option<u32>,
+    /// Index of the document's part.
+    pub part: Option<usize>,
     /// Tokens that a chunk of it may have.
     pub room: usize,
+    /// Index of its region.
+    region: usize,
 }
 
 /// All runs of a document, in order.
@@ -31,7 +35,8 @@ pub(super) fn runs(chunker: &Chunker<'_>) -> Result<Vec<Run>> {
             continue;
         }
         let sections = sections(chunker, first..end)?;
-        let page = chunker.outline.regions.get(region).and_then(|region| region.page);
+        let place = chunker.outline.regions.get(region);
+        let (page, part) = place.map_or((None, None), |region| (region.page, region.part));
         let all = sections.iter().skip(1).try_fold(sections.first().cloned(), |all, next| {
             Ok::<_, crate::Error>(match all {
                 Some(all) => join(chunker, &all, next)?,
@@ -47,8 +52,43 @@ pub(super) fn runs(chunker: &Chunker<'_>) -> Result<Vec<Run>> {
             blocks: group.blocks,
             path: group.path,
             page,
+            part,
+            region,
             room: group.room,
         }));
+    }
+    Ok(runs)
+}
+
+/// Each region as one run, whatever its structure.
+pub(super) fn regions(chunker: &Chunker<'_>) -> Result<Vec<Run>> {
+    let mut runs: Vec<Run> = Vec::new();
+    for (index, block) in chunker.outline.blocks.iter().enumerate() {
+        let path = chunker.outline.paths.get(block.path).cloned().unwrap_or_default();
+        let region = chunker.outline.regions.get(block.region);
+        let (page, part) = region.map_or((None, None), |region| (region.page, region.part));
+        // Sentences keep to their headings; stretches of tokens run over them.
+        let keeps = |open: &&mut Run| {
+            let same_place = open.page == page && open.part == part && open.region == block.region;
+            same_place && (chunker.params.strategy == Strategy::Tokens || open.path == path)
+        };
+        match runs.last_mut().filter(keeps) {
+            Some(open) => {
+                open.span.end = block.span.end;
+                open.blocks.end = index + 1;
+                if open.path != path {
+                    // Only the headings that all of it shares are above it.
+                    let shared = open.path.iter().zip(&path).take_while(|(a, b)| a == b).count();
+                    open.path.truncate(shared);
+                    open.room = chunker.room(&open.path)?;
+                }
+            }
+            None => {
+                let room = chunker.room(&path)?;
+                let (span, blocks) = (block.span.clone(), index..index + 1);
+                runs.push(Run { span, blocks, path, page, part, room, region: block.region });
+            }
+        }
     }
     Ok(runs)
 }

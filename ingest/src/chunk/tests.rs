@@ -81,7 +81,7 @@ fn checked(
         assert_eq!(chunk.text, document.text[chunk.span.clone()]);
         assert_eq!(chunk.text, chunk.text.trim());
         assert!(!chunk.text.is_empty());
-        let embedded = embedding_text(title, &chunk.heading_path, &chunk.text);
+        let embedded = text_in_context(title, &chunk.heading_path, &chunk.text, params.context);
         let tokens = embedder.token_spans(&embedded).unwrap().len();
         assert!(tokens + SPECIAL_TOKENS <= max_tokens, "{tokens} tokens: {embedded}");
         assert!(embedded.ends_with(&chunk.text));
@@ -217,6 +217,71 @@ fn overlap_repeats_the_end_of_the_chunk_before() {
 }
 
 #[test]
+fn tokens_are_stretches_of_one_length() {
+    let text = format!("# A\n\n{}\n\n# B\n\n{}", paragraph(700, "word"), paragraph(30, "word"));
+    let params = ChunkerParams { strategy: Strategy::Tokens, max_tokens: Some(102), ..Default::default() };
+    let chunks = checked(&document(&text, Markup::Markdown), "", 256, &params);
+    let (last, others) = chunks.split_last().unwrap();
+    assert!(others.iter().all(|chunk| (95..=101).contains(&words(&chunk.text).count())));
+    assert!(last.text.contains("# B"));
+    let overlapping = ChunkerParams { overlap_tokens: 20, ..params };
+    assert!(checked(&document(&text, Markup::Markdown), "", 256, &overlapping).len() > chunks.len());
+}
+
+#[test]
+fn sentences_are_chunks() {
+    let params = ChunkerParams { strategy: Strategy::Sentences, ..Default::default() };
+    let chunks = checked(
+        &document("# A\n\nOne is here. Two is there.\n\n## B\n\nThree.", Markup::Markdown),
+        "T",
+        256,
+        &params,
+    );
+    let found: Vec<_> =
+        chunks.iter().map(|chunk| (chunk.text.as_str(), chunk.heading_path.join("/"))).collect();
+    let expect = [("# A\n\nOne is here.", "A"), ("Two is there.", "A"), ("## B\n\nThree.", "A/B")];
+    assert_eq!(found, expect.map(|(text, path)| (text, path.to_string())));
+    // A sentence that does not fit is cut, not lost.
+    assert!(checked(&document(&paragraph(600, "word"), Markup::Plain), "", 256, &params).len() > 2);
+}
+
+#[test]
+fn children_belong_to_parents() {
+    let text: String = (0..40).map(|n| format!("# Chapter {n}\n\n{}\n\n", paragraph(100, "word"))).collect();
+    let params = ChunkerParams {
+        max_tokens: Some(64),
+        parent_tokens: Some(500),
+        min_tokens: 10,
+        ..Default::default()
+    };
+    let chunks = checked(&document(&text, Markup::Markdown), "", 256, &params);
+    let mut sizes: Vec<usize> = Vec::new();
+    for chunk in &chunks {
+        let parent = chunk.parent.unwrap() as usize;
+        assert!(parent + 1 == sizes.len() || parent == sizes.len(), "parents are in order");
+        if parent == sizes.len() {
+            sizes.push(0);
+        }
+        sizes[parent] += words(&chunk.text).count();
+    }
+    assert!(sizes.len() >= 8, "{sizes:?}");
+    assert!(sizes.iter().all(|size| *size > 90 && *size <= 500), "{sizes:?}");
+    assert!(chunks.iter().all(|chunk| words(&chunk.text).count() <= 62));
+}
+
+#[test]
+fn context_is_what_it_is_set_to() {
+    let text = format!("# Long heading of words\n\n{}", paragraph(400, "word"));
+    let with = |context| {
+        let params = ChunkerParams { context, ..Default::default() };
+        checked(&document(&text, Markup::Markdown), "A title of some words", 256, &params)
+    };
+    assert_eq!(text_in_context("T", &["H".into()], "text", Context::None), "text");
+    assert_eq!(text_in_context("T", &["H".into()], "text", Context::Title), "T\n\ntext");
+    assert_eq!(with(Context::None)[0].heading_path, ["Long heading of words"]);
+}
+
+#[test]
 fn limits_that_leave_no_room_are_errors() {
     let text = document("some text", Markup::Plain);
     let tiny = WordPieces::new(9);
@@ -306,7 +371,15 @@ fn any_text_is_covered_and_fits() {
             document.pages =
                 vec![Page { number: 1, span: 0..middle }, Page { number: 2, span: middle..text.len() }];
         }
-        let params = ChunkerParams { overlap_tokens: random.random_range(0..2) * 16, ..Default::default() };
+        let params = ChunkerParams {
+            strategy: *[Strategy::Structure, Strategy::Structure, Strategy::Tokens, Strategy::Sentences]
+                .choose(&mut random)
+                .unwrap(),
+            overlap_tokens: random.random_range(0..2) * 16,
+            parent_tokens: random.random_ratio(1, 3).then(|| random.random_range(100..1_500)),
+            context: *[Context::TitleAndHeadings, Context::Title, Context::None].choose(&mut random).unwrap(),
+            ..Default::default()
+        };
         let limit = [128, 256, 512].choose(&mut random).copied().unwrap();
         println!("seed {seed}");
         checked(&document, "A title", limit, &params);

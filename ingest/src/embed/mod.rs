@@ -3,12 +3,14 @@
 //! [`service::EmbedService`] is the front that the pipeline and the search handlers use; [`registry::EmbedderRegistry`]
 //! knows the configured embedders and loads each when it is first needed.
 
+pub mod cache;
 pub mod config;
 pub mod fastembed;
 pub mod minilm;
 pub mod registry;
 pub mod service;
 
+mod flight;
 mod local_model;
 mod onnxruntime;
 mod prefixes;
@@ -23,10 +25,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 
+pub use cache::{CacheStats, VectorCache};
 pub use config::{EmbedderConfig, FastembedConfig, OnnxConfig, Pooling};
 pub use minilm::MINILM;
 pub use registry::{EmbedderRegistry, EmbedderStatus, RegistryOptions};
-pub use service::{EmbedService, Priority, ServiceOptions};
+pub use service::{EmbedService, EmbedStats, Priority, ServiceOptions};
 pub use tokens::MAX_EMBEDDED_BYTES;
 
 /// What is known of an embedder.

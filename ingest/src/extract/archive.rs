@@ -5,6 +5,7 @@ use std::io::{Cursor, Read};
 
 use zip::ZipArchive;
 
+use super::detect::{Container, Format};
 use super::limits::{Deadline, ExtractLimits, exhausted};
 use crate::error::{Error, Result};
 
@@ -17,7 +18,7 @@ const SMALL_MEMBER: u64 = 16 << 20;
 /// Deflate reaches 1032 at most; XML of real documents reaches 100.
 const MAX_RATIO: u64 = 400;
 
-/// A document in a ZIP container.
+/// An Office document in a ZIP container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ZipKind {
     Docx,
@@ -25,14 +26,36 @@ pub(super) enum ZipKind {
     Pptx,
 }
 
-/// Tells what a container holds, and checks that it may be unpacked.
+/// Tells what a container holds, by its list of members and what the first of them declares.
+pub(super) fn kind(data: &[u8]) -> Result<Format> {
+    let mut archive = open(data)?;
+    if office_kind(&archive).is_some() {
+        return Ok(Format::Office(Container::Zip));
+    }
+    let mut declared = String::new();
+    if let Ok(member) = archive.by_name("mimetype") {
+        // A declaration that can't be read declares nothing.
+        let _ = member.take(100).read_to_string(&mut declared);
+    }
+    Ok(match declared.trim() {
+        "application/epub+zip" => Format::Epub,
+        mime if mime.starts_with("application/vnd.oasis.opendocument") => Format::OpenDocument,
+        // Some writers forget to declare.
+        _ if has(&archive, "META-INF/container.xml") => Format::Epub,
+        _ if has(&archive, "content.xml") && has(&archive, "META-INF/manifest.xml") => Format::OpenDocument,
+        _ => Format::ZipArchive,
+    })
+}
+
+/// Tells which Office document a container holds, and checks that it may be unpacked.
 pub(super) fn inspect(data: &[u8], limits: &ExtractLimits, deadline: Deadline) -> Result<ZipKind> {
-    let mut archive = ZipArchive::new(Cursor::new(data))
-        .map_err(|error| Error::bad_content(format!("broken ZIP container: {error}")))?;
+    let mut archive = open(data)?;
     if archive.len() > MAX_MEMBERS {
         return Err(exhausted(format!("{} members; at most {MAX_MEMBERS} are read", archive.len())));
     }
-    let kind = kind(&mut archive)?;
+    let kind = office_kind(&archive);
+    let kind = kind
+        .ok_or_else(|| Error::bad_content("not a readable format (a ZIP archive that holds no document)"))?;
     let mut total = 0u64;
     let mut buffer = vec![0u8; 64 << 10];
     for index in 0..archive.len() {
@@ -80,31 +103,22 @@ fn measure(
     }
 }
 
-fn kind(archive: &mut ZipArchive<Cursor<&[u8]>>) -> Result<ZipKind> {
-    let has = |prefix: &str| archive.file_names().flatten().any(|name| name.starts_with(prefix));
-    let kind = match () {
-        () if has("word/") => ZipKind::Docx,
-        () if has("xl/") => ZipKind::Xlsx,
-        () if has("ppt/") => ZipKind::Pptx,
-        () => return Err(Error::bad_content(format!("not a readable format ({})", other_kind(archive)))),
-    };
-    Ok(kind)
+fn open(data: &[u8]) -> Result<ZipArchive<Cursor<&[u8]>>> {
+    ZipArchive::new(Cursor::new(data))
+        .map_err(|error| Error::bad_content(format!("broken ZIP container: {error}")))
 }
 
-/// OpenDocument and EPUB say what they are in their first member.
-fn other_kind(archive: &mut ZipArchive<Cursor<&[u8]>>) -> &'static str {
-    let mut declared = String::new();
-    if let Ok(member) = archive.by_name("mimetype") {
-        // A declaration that can't be read declares nothing.
-        let _ = member.take(100).read_to_string(&mut declared);
+fn has(archive: &ZipArchive<Cursor<&[u8]>>, prefix: &str) -> bool {
+    archive.file_names().flatten().any(|name| name.starts_with(prefix))
+}
+
+fn office_kind(archive: &ZipArchive<Cursor<&[u8]>>) -> Option<ZipKind> {
+    // An archive may well have a folder of one of these names.
+    if !has(archive, "[Content_Types].xml") && !has(archive, "_rels/.rels") {
+        return None;
     }
-    match declared.trim() {
-        "application/epub+zip" => "EPUB",
-        "application/vnd.oasis.opendocument.text" => "OpenDocument text",
-        "application/vnd.oasis.opendocument.spreadsheet" => "OpenDocument spreadsheet",
-        "application/vnd.oasis.opendocument.presentation" => "OpenDocument presentation",
-        _ => "a ZIP archive that holds no document",
-    }
+    let folders = [("word/", ZipKind::Docx), ("xl/", ZipKind::Xlsx), ("ppt/", ZipKind::Pptx)];
+    folders.into_iter().find(|(folder, _)| has(archive, folder)).map(|(_, kind)| kind)
 }
 
 /// Nesting depth of XML that arrives in pieces. Malformed text only makes the count wrong, not the scan slow.

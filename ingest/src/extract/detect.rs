@@ -2,19 +2,21 @@
 //!
 //! It looks at the first bytes only; what is inside a ZIP or OLE container is told by its reader, under the guard.
 
-use super::decode;
+use super::{archive, csv, decode, json, mail, outlook, unpack, xml};
 use crate::error::{Error, Result};
 
 /// Bytes that are searched for the header of a PDF, for NULs and for controls.
 const PDF_HEADER_WITHIN: usize = 1024;
 const SAMPLE_BYTES: usize = 64 << 10;
+/// Bytes of the start of a text that are looked at.
+const HEAD_BYTES: usize = 8 << 10;
 /// Bytes of the start that may come before the first tag of an HTML page.
 const HTML_PROLOGUE: usize = 1024;
 
 /// What holds an Office document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Container {
-    /// docx, xlsx, pptx; also the formats of OpenDocument and EPUB, which are told apart and refused.
+    /// docx, xlsx, pptx.
     Zip,
     /// doc, xls, ppt, and protected documents of the newer kind.
     Ole,
@@ -35,6 +37,29 @@ pub(super) enum Format {
     Notebook,
     Pdf,
     Office(Container),
+    /// odt, ods, odp, odg and their templates.
+    OpenDocument,
+    /// The same in one XML file.
+    FlatOpenDocument,
+    Epub,
+    Rtf,
+    Rst,
+    Org,
+    Mail,
+    Mailbox,
+    /// A mail that Outlook saved.
+    Message,
+    ZipArchive,
+    Tar,
+    Gzip,
+}
+
+/// What the first bytes tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Detected {
+    Format(Format),
+    /// Many formats look like this from outside.
+    Container(Container),
 }
 
 impl Format {
@@ -53,6 +78,17 @@ impl Format {
             Self::Notebook => "notebook",
             Self::Pdf => "PDF",
             Self::Office(_) => "Office file",
+            Self::OpenDocument | Self::FlatOpenDocument => "OpenDocument file",
+            Self::Epub => "EPUB",
+            Self::Rtf => "RTF",
+            Self::Rst => "reStructuredText",
+            Self::Org => "Org",
+            Self::Mail => "mail",
+            Self::Mailbox => "mailbox",
+            Self::Message => "Outlook message",
+            Self::ZipArchive => "ZIP archive",
+            Self::Tar => "tar archive",
+            Self::Gzip => "gzip archive",
         }
     }
 
@@ -70,6 +106,17 @@ impl Format {
             Self::Notebook => "application/x-ipynb+json",
             Self::Pdf => "application/pdf",
             Self::Office(_) => "application/octet-stream",
+            Self::OpenDocument | Self::FlatOpenDocument => "application/vnd.oasis.opendocument.text",
+            Self::Epub => "application/epub+zip",
+            Self::Rtf => "application/rtf",
+            Self::Rst => "text/x-rst",
+            Self::Org => "text/org",
+            Self::Mail => "message/rfc822",
+            Self::Mailbox => "application/mbox",
+            Self::Message => "application/vnd.ms-outlook",
+            Self::ZipArchive => "application/zip",
+            Self::Tar => "application/x-tar",
+            Self::Gzip => "application/gzip",
         }
     }
 
@@ -80,44 +127,146 @@ impl Format {
 
     /// Read by code of linear time and shallow recursion: no thread of its own needed.
     pub(super) fn is_plain(self) -> bool {
-        !matches!(self, Self::Html | Self::Pdf | Self::Office(_))
+        matches!(
+            self,
+            Self::Plain
+                | Self::Code
+                | Self::Markdown
+                | Self::Xml
+                | Self::Csv
+                | Self::Tsv
+                | Self::Json
+                | Self::JsonLines
+                | Self::Notebook
+                | Self::Rst
+                | Self::Org
+        )
     }
 }
 
-/// Tells the format of a document.
-pub(super) fn detect(data: &[u8], file_name: &str, media_type: &str) -> Result<Format> {
+/// Tells the format of a document, or that it is a container that has to be opened to know.
+pub(super) fn detect(data: &[u8], file_name: &str, media_type: &str) -> Result<Detected> {
     let extension = extension(file_name);
     if data.is_empty() {
         return Err(Error::bad_content("the file is empty"));
     }
-    if let Some(format) = by_magic(data, &extension)? {
-        return Ok(format);
+    if let Some(detected) = by_magic(data, &extension)? {
+        return Ok(detected);
     }
     if is_binary(data) {
         return Err(unreadable("unknown binary content"));
     }
-    if data.starts_with(b"{\\rtf") {
-        return Err(unreadable("RTF"));
+    let head = decode::decode_markup(data.get(..data.len().min(HEAD_BYTES)).unwrap_or_default());
+    by_text(data, &head, file_name, &extension, media_type).map(Detected::Format)
+}
+
+/// The format of a text.
+fn by_text(data: &[u8], head: &str, file_name: &str, extension: &str, media_type: &str) -> Result<Format> {
+    let named = by_name(file_name, extension);
+    // Source code may begin like anything, and a Markdown file with HTML.
+    let trusted = matches!(named, Some(Format::Code | Format::Markdown));
+    if !trusted && let Some(format) = by_markup(head) {
+        return Ok(format);
     }
-    let head = decode::decode_markup(data.get(..data.len().min(PDF_HEADER_WITHIN)).unwrap_or_default());
-    if BINARY_EXTENSIONS.contains(&extension.as_str()) {
-        // Word processors do save HTML under their own extension.
-        return if looks_like_html(&head) { Ok(Format::Html) } else { Err(misnamed(&extension, data.len())) };
+    if BINARY_EXTENSIONS.contains(&extension) {
+        return Err(misnamed(extension, data.len()));
     }
-    if let Some(reason) = refused_text(&extension, media_type) {
-        return Err(unreadable(reason));
+    if matches!(extension, "svg" | "eps" | "ps")
+        || (named.is_none() && xml_root(head).as_deref() == Some("svg"))
+    {
+        return Err(unreadable("a drawing"));
     }
-    Ok(match by_extension(&extension) {
-        Some(Format::Plain) | None if looks_like_html(&head) => Format::Html,
+    if !trusted && mail::looks_like_mailbox(head) {
+        return Ok(Format::Mailbox);
+    }
+    if !trusted && mail::looks_like_mail(head) {
+        return Ok(Format::Mail);
+    }
+    Ok(match named {
+        Some(Format::Plain) | None if json::is_json_lines(head) => Format::JsonLines,
+        Some(Format::Plain) | None if json::is_json(&decode::decode_text(data)) => Format::Json,
         Some(format) => format,
-        None if head.trim_start().starts_with("<?xml") => Format::Xml,
-        None => by_media_type(media_type).unwrap_or(Format::Plain),
+        None => by_media_type(media_type).unwrap_or_else(|| by_habit(head)),
     })
+}
+
+/// Formats that begin with a tag.
+fn by_markup(head: &str) -> Option<Format> {
+    if head.starts_with("{\\rtf") {
+        return Some(Format::Rtf);
+    }
+    if looks_like_html(head) {
+        return Some(Format::Html);
+    }
+    let root =
+        xml_root(head).filter(|_| head.trim_start_matches('\u{feff}').trim_start().starts_with("<?xml"));
+    match root.as_deref() {
+        Some("html") => Some(Format::Html),
+        Some("document") if head.contains("urn:oasis:names:tc:opendocument") => {
+            Some(Format::FlatOpenDocument)
+        }
+        Some("svg") | None => None,
+        Some(_) => Some(Format::Xml),
+    }
+}
+
+fn xml_root(head: &str) -> Option<String> {
+    let head = head.trim_start_matches('\u{feff}');
+    // Most texts don't begin with a tag; a parser need not look at them.
+    head.trim_start().starts_with('<').then(|| xml::root(head)).flatten()
+}
+
+/// What a text without a telling name looks like.
+fn by_habit(head: &str) -> Format {
+    if head.starts_with("#!") {
+        return Format::Code;
+    }
+    match csv::looks_like_table(head) {
+        Some(b'\t') => Format::Tsv,
+        Some(_) => Format::Csv,
+        None => Format::Plain,
+    }
+}
+
+/// What a ZIP or OLE container holds. Opens it: to be called under the guard.
+pub(super) fn inside(container: Container, data: &[u8]) -> Result<Format> {
+    match container {
+        Container::Zip => archive::kind(data),
+        Container::Ole if outlook::is_message(data) => Ok(Format::Message),
+        Container::Ole => Ok(Format::Office(Container::Ole)),
+    }
+}
+
+/// The media type of source code by its extension.
+pub(super) fn code_media_type(file_name: &str) -> &'static str {
+    match extension(file_name).as_str() {
+        "rs" => "text/x-rust",
+        "py" => "text/x-python",
+        "js" | "jsx" | "mjs" => "text/javascript",
+        "ts" | "tsx" => "text/x-typescript",
+        "java" => "text/x-java",
+        "kt" => "text/x-kotlin",
+        "c" | "h" => "text/x-c",
+        "cc" | "cpp" | "hpp" => "text/x-c++",
+        "cs" => "text/x-csharp",
+        "go" => "text/x-go",
+        "rb" => "text/x-ruby",
+        "php" => "text/x-php",
+        "swift" => "text/x-swift",
+        "scala" => "text/x-scala",
+        "sh" | "bash" | "zsh" | "fish" => "text/x-shellscript",
+        "sql" => "text/x-sql",
+        "css" | "scss" => "text/css",
+        "yaml" | "yml" => "application/yaml",
+        "toml" => "application/toml",
+        "diff" | "patch" => "text/x-diff",
+        _ => "text/plain",
+    }
 }
 
 /// The format that name and type declare, for text that needs no detection.
 pub(super) fn declared_text_format(file_name: &str, media_type: &str) -> Format {
-    by_media_type(media_type).or_else(|| by_extension(&extension(file_name))).unwrap_or(Format::Plain)
+    by_media_type(media_type).or_else(|| by_name(file_name, &extension(file_name))).unwrap_or(Format::Plain)
 }
 
 /// The extension in lower case, without the dot; empty when there is none.
@@ -131,23 +280,36 @@ fn extension(file_name: &str) -> String {
     }
 }
 
-fn by_magic(data: &[u8], extension: &str) -> Result<Option<Format>> {
+fn by_magic(data: &[u8], extension: &str) -> Result<Option<Detected>> {
     let head = data.get(..data.len().min(PDF_HEADER_WITHIN)).unwrap_or(data);
     // Readers accept a header within the first kilobyte; text that only talks of one doesn't carry the extension.
     let pdf_at = head.windows(5).position(|window| window == b"%PDF-");
     if pdf_at == Some(0) || (pdf_at.is_some() && matches!(extension, "pdf" | "")) {
-        return Ok(Some(Format::Pdf));
+        return Ok(Some(Detected::Format(Format::Pdf)));
     }
-    if data.starts_with(b"PK\x03\x04") || data.starts_with(b"PK\x05\x06") {
-        return Ok(Some(Format::Office(Container::Zip)));
+    // An archive may be spanned, which only shows in its first mark.
+    if [b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08"].iter().any(|magic| data.starts_with(*magic)) {
+        return Ok(Some(Detected::Container(Container::Zip)));
     }
     if data.starts_with(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1") {
-        return Ok(Some(Format::Office(Container::Ole)));
+        return Ok(Some(Detected::Container(Container::Ole)));
+    }
+    if data.starts_with(b"\x1f\x8b") {
+        return Ok(Some(Detected::Format(Format::Gzip)));
+    }
+    if unpack::is_tar(data) {
+        return Ok(Some(Detected::Format(Format::Tar)));
     }
     let boxed = data.get(4..8) == Some(b"ftyp".as_slice());
     let riff = data.get(..4) == Some(b"RIFF".as_slice());
+    // Two letters are little: its header has a reserved field of zeros, too.
+    let bitmap = data.starts_with(b"BM") && data.get(6..10) == Some([0; 4].as_slice());
     let known = KNOWN_BINARY.iter().find(|(magic, _)| data.starts_with(magic)).map(|(_, name)| *name);
-    match known.or(boxed.then_some("a video or HEIF image")).or(riff.then_some("RIFF media")) {
+    match known
+        .or(boxed.then_some("a video or HEIF image"))
+        .or(riff.then_some("RIFF media"))
+        .or(bitmap.then_some("a BMP image"))
+    {
         Some(name) => Err(unreadable(name)),
         None => Ok(None),
     }
@@ -165,7 +327,6 @@ const KNOWN_BINARY: &[(&[u8], &str)] = &[
     (b"OggS", "Ogg media"),
     (b"ID3", "MP3 audio"),
     (b"\x1a\x45\xdf\xa3", "Matroska media"),
-    (b"\x1f\x8b", "a gzip archive"),
     (b"BZh", "a bzip2 archive"),
     (b"\xfd7zXZ\0", "an xz archive"),
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
@@ -176,13 +337,15 @@ const KNOWN_BINARY: &[(&[u8], &str)] = &[
     (b"ARROW1", "an Arrow file: import it"),
     (b"SQLite format 3\0", "an SQLite database"),
     (b"%!PS", "PostScript"),
+    (b"-----BEGIN PGP MESSAGE-----", "a PGP encrypted message"),
 ];
 
 /// Extensions whose content is never text.
 const BINARY_EXTENSIONS: &[&str] = &[
     "pdf", "doc", "docx", "xls", "xlsx", "ppt", "pptx", "odt", "ods", "odp", "epub", "msg", "zip", "gz",
-    "png", "jpg", "jpeg", "gif", "tif", "tiff", "bmp", "webp", "heic", "ico", "mp3", "mp4", "wav", "flac",
-    "ogg", "m4a", "avi", "mov", "exe", "dll", "so", "class", "parquet", "arrow", "sqlite", "db",
+    "tgz", "tar", "png", "jpg", "jpeg", "gif", "tif", "tiff", "bmp", "webp", "heic", "ico", "mp3", "mp4",
+    "wav", "flac", "ogg", "m4a", "avi", "mov", "exe", "dll", "so", "class", "parquet", "arrow", "sqlite",
+    "db",
 ];
 
 /// NULs, or more controls than any text has, and no wide encoding.
@@ -210,18 +373,23 @@ fn looks_like_html(head: &str) -> bool {
         || head.contains("<html")
 }
 
-/// Text that would only be noise as it stands.
-fn refused_text(extension: &str, media_type: &str) -> Option<&'static str> {
-    match (extension, media_type) {
-        ("eml" | "mbox", _) | (_, "message/rfc822") => Some("mail"),
-        ("svg" | "eps" | "ps", _) | (_, "image/svg+xml") => Some("a drawing"),
-        _ => None,
+/// The format that a name tells: by extension, or the whole name.
+fn by_name(file_name: &str, extension: &str) -> Option<Format> {
+    let name = file_name.rsplit(['/', '\\']).next().unwrap_or_default().to_ascii_lowercase();
+    match name.as_str() {
+        "makefile" | "dockerfile" | "containerfile" | "rakefile" | "gemfile" | "justfile"
+        | "cmakelists.txt" | "build" | "workspace" | "jenkinsfile" => Some(Format::Code),
+        _ => by_extension(extension),
     }
 }
 
 fn by_extension(extension: &str) -> Option<Format> {
     Some(match extension {
-        "txt" | "text" | "log" | "rst" | "org" | "adoc" | "asciidoc" | "tex" | "srt" | "vtt" => Format::Plain,
+        "txt" | "text" | "log" | "adoc" | "asciidoc" | "tex" | "srt" | "vtt" => Format::Plain,
+        "rst" | "rest" => Format::Rst,
+        "org" => Format::Org,
+        "eml" => Format::Mail,
+        "mbox" => Format::Mailbox,
         "md" | "markdown" | "mdown" | "mkd" | "mdx" | "qmd" | "rmd" => Format::Markdown,
         "html" | "htm" | "xhtml" | "shtml" => Format::Html,
         "xml" | "fb2" | "dbk" | "docbook" | "rss" | "atom" | "xsd" | "xsl" | "tei" | "jats" | "nxml"
@@ -232,9 +400,11 @@ fn by_extension(extension: &str) -> Option<Format> {
         "jsonl" | "ndjson" => Format::JsonLines,
         "ipynb" => Format::Notebook,
         "rs" | "py" | "js" | "ts" | "tsx" | "jsx" | "java" | "kt" | "c" | "h" | "cc" | "cpp" | "hpp"
-        | "cs" | "go" | "rb" | "php" | "swift" | "scala" | "sh" | "bash" | "zsh" | "ps1" | "pl" | "lua"
-        | "r" | "jl" | "sql" | "yaml" | "yml" | "toml" | "ini" | "cfg" | "conf" | "css" | "scss" | "vue"
-        | "svelte" | "proto" | "cmake" | "dockerfile" | "typ" | "diff" | "patch" => Format::Code,
+        | "cs" | "go" | "hs" | "ml" | "ex" | "exs" | "erl" | "clj" | "dart" | "groovy" | "gradle" | "zig"
+        | "nim" | "m" | "mm" | "f90" | "pas" | "vb" | "bat" | "fish" | "tf" | "graphql" | "rb" | "php"
+        | "swift" | "scala" | "sh" | "bash" | "zsh" | "ps1" | "pl" | "lua" | "r" | "jl" | "sql" | "yaml"
+        | "yml" | "toml" | "ini" | "cfg" | "conf" | "css" | "scss" | "vue" | "svelte" | "proto" | "cmake"
+        | "dockerfile" | "typ" | "diff" | "patch" => Format::Code,
         _ => return None,
     })
 }
@@ -246,6 +416,11 @@ fn by_media_type(media_type: &str) -> Option<Format> {
         "text/html" | "application/xhtml+xml" => Format::Html,
         "application/xml" | "text/xml" => Format::Xml,
         "text/csv" => Format::Csv,
+        "text/x-rst" | "text/prs.fallenstein.rst" => Format::Rst,
+        "text/org" | "text/x-org" => Format::Org,
+        "message/rfc822" => Format::Mail,
+        "application/mbox" => Format::Mailbox,
+        "application/x-ipynb+json" => Format::Notebook,
         "text/tab-separated-values" => Format::Tsv,
         "application/json" => Format::Json,
         "application/jsonl" | "application/x-ndjson" => Format::JsonLines,
@@ -270,7 +445,8 @@ mod tests {
     use super::*;
 
     fn check(data: &[u8], name: &str, media_type: &str, expect: Format) {
-        assert_eq!(detect(data, name, media_type).unwrap(), expect, "{name} {media_type}");
+        let detected = detect(data, name, media_type).unwrap();
+        assert_eq!(detected, Detected::Format(expect), "{name} {media_type}");
     }
 
     fn refused(data: &[u8], name: &str, reason: &str) {
@@ -282,7 +458,19 @@ mod tests {
     fn content_goes_before_name_and_type() {
         check(b"%PDF-1.7\n", "report.txt", "text/plain", Format::Pdf);
         check(b"\n\njunk %PDF-1.4", "a.pdf", "", Format::Pdf);
-        check(b"PK\x03\x04....", "old.doc", "", Format::Office(Container::Zip));
+        let zip = detect(b"PK\x03\x04....", "old.doc", "").unwrap();
+        assert_eq!(zip, Detected::Container(Container::Zip));
+        check(b"{\\rtf1 hello}", "a.doc", "", Format::Rtf);
+        check(b"\x1f\x8b\x08", "a.txt", "", Format::Gzip);
+        check(b"<?xml version='1.0'?>\n<html xmlns='x'/>", "a.xml", "", Format::Html);
+        check(b"<?xml version='1.0'?><a/>", "a.txt", "", Format::Xml);
+        let flat = b"<?xml version='1.0'?><office:document xmlns:office='urn:oasis:names:tc:opendocument:xmlns:office:1.0'/>";
+        check(flat, "a.xml", "", Format::FlatOpenDocument);
+        check(b"Received: x\nFrom: a\nTo: b\nSubject: c\n\nhello", "mail.txt", "", Format::Mail);
+        check(b"{\"a\": 1}", "data.txt", "", Format::Json);
+        check(b"{\"a\": 1}\n{\"a\": 2}", "", "", Format::JsonLines);
+        check(b"a\tb\n1\t2\n3\t4\n", "noext", "", Format::Tsv);
+        check(b"#!/bin/sh\necho", "run", "", Format::Code);
         check(b"<!DOCTYPE html>\n<p>x", "page", "", Format::Html);
         check(b"\xef\xbb\xbf <!-- hi --> <html lang=en>", "saved.doc", "", Format::Html);
         check(b"<?xml version='1.0'?><a/>", "", "", Format::Xml);
@@ -295,7 +483,8 @@ mod tests {
         check(b"The header of a file is %PDF-1.4", "note.txt", "", Format::Plain);
         check(b"<html> in a template", "view.php", "", Format::Code);
         check(b"x", ".gitignore", "", Format::Plain);
-        check(b"x", "Makefile", "text/markdown; charset=utf-8", Format::Markdown);
+        check(b"x", "README", "text/markdown; charset=utf-8", Format::Markdown);
+        check(b"x", "Makefile", "", Format::Code);
         check(b"x", "noext", "application/json", Format::Json);
     }
 
@@ -306,8 +495,8 @@ mod tests {
         refused(b"fake", "document.docx", "named .docx");
         refused(b"\x89PNG\r\n\x1a\n", "a.md", "a PNG image");
         refused(b"\0\0\0\x18ftypheic", "a", "HEIF");
-        refused(b"{\\rtf1 hello}", "a.rtf", "RTF");
-        refused(b"From: a\nTo: b\n\nhello", "a.eml", "mail");
+        refused(b"<?xml version='1.0'?><svg/>", "a.svg", "a drawing");
+        refused(b"plain", "a.msg", "named .msg");
         refused(&[1, 2, 3, 4, 200, 5, 6, 0, 9, 7, 7, 1], "a.bin", "binary");
     }
 

@@ -13,6 +13,7 @@ use htmd::{Element, HtmlToMarkdown};
 use super::limits::ExtractLimits;
 use super::markup::{first_heading, strip_tags};
 use super::normalise::TextBuilder;
+use super::tables::regroup;
 use crate::document::{ExtractedDocument, Markup};
 use crate::error::{Error, Result};
 
@@ -43,7 +44,8 @@ pub(super) fn read(html: &str, limits: &ExtractLimits) -> Result<ExtractedDocume
     if markdown.trim().is_empty() {
         (title, markdown) = convert(html, false)?;
     }
-    let text = TextBuilder::whole(&unescape(&markdown), limits)?;
+    let markdown = regroup(&unescape(&markdown), |size| limits.check_text(size))?;
+    let text = TextBuilder::whole(&markdown, limits)?;
     let title = if title.trim().is_empty() { first_heading(&text).unwrap_or_default() } else { title };
     Ok(ExtractedDocument { title, text, markup: Markup::Markdown, ..Default::default() })
 }

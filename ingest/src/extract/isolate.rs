@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::limits::timed_out;
 use super::{ExtractLimits, extract};
-use crate::document::{ExtractedDocument, Markup, Page, RawDocument};
+use crate::document::{ExtractedDocument, IngestOptions, Passwords, RawDocument};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Starts a reply. What parsers print to standard output before it is skipped.
@@ -75,12 +76,17 @@ struct Request {
     max_text_bytes: usize,
     max_pages: usize,
     timeout: Duration,
+    passwords: Passwords,
 }
 
 #[derive(Serialize, Deserialize)]
 enum Reply {
-    Document { media_type: String, title: String, markdown: bool, pages: Vec<(u32, usize, usize)> },
-    Refused { exhausted: bool, message: String },
+    /// The document without its text, which follows.
+    Document(Box<ExtractedDocument>),
+    Refused {
+        exhausted: bool,
+        message: String,
+    },
 }
 
 /// Extracts a document in a worker, for at most the time of `limits`.
@@ -118,6 +124,7 @@ fn talk(child: &mut Child, raw: &RawDocument, limits: &ExtractLimits) -> Result<
         max_text_bytes: limits.max_text_bytes,
         max_pages: limits.max_pages,
         timeout: limits.timeout,
+        passwords: raw.options.passwords.clone(),
     };
     let head = frame(
         &serde_json::to_vec(&head).map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))?,
@@ -148,13 +155,10 @@ fn decode_reply(output: &[u8], limits: &ExtractLimits) -> Result<ExtractedDocume
     match serde_json::from_slice(head).map_err(|_| crashed())? {
         Reply::Refused { exhausted: true, message } => Err(Error::new(ErrorKind::ResourceExhausted, message)),
         Reply::Refused { exhausted: false, message } => Err(Error::bad_content(message)),
-        Reply::Document { media_type, title, markdown, pages } => Ok(ExtractedDocument {
-            media_type,
-            title,
-            text: String::from_utf8(text.to_vec()).map_err(|_| crashed())?,
-            markup: if markdown { Markup::Markdown } else { Markup::Plain },
-            pages: pages.into_iter().map(|(number, start, end)| Page { number, span: start..end }).collect(),
-        }),
+        Reply::Document(head) => {
+            let text = String::from_utf8(text.to_vec()).map_err(|_| crashed())?;
+            Ok(ExtractedDocument { text, ..*head })
+        }
     }
 }
 
@@ -174,6 +178,7 @@ pub fn serve() -> io::Result<()> {
         file_name: request.file_name,
         media_type: request.media_type,
         data: input.slice_ref(data),
+        options: Arc::new(IngestOptions { passwords: request.passwords, ..Default::default() }),
         ..Default::default()
     };
     let limits = ExtractLimits {
@@ -185,13 +190,9 @@ pub fn serve() -> io::Result<()> {
         isolation: None,
     };
     let (head, text) = match extract(&raw, &limits) {
-        Ok(document) => {
-            let pages =
-                document.pages.iter().map(|page| (page.number, page.span.start, page.span.end)).collect();
-            let markdown = document.markup == Markup::Markdown;
-            let head =
-                Reply::Document { media_type: document.media_type, title: document.title, markdown, pages };
-            (head, document.text)
+        Ok(mut document) => {
+            let text = std::mem::take(&mut document.text);
+            (Reply::Document(Box::new(document)), text)
         }
         Err(error) => {
             let exhausted = error.kind() == ErrorKind::ResourceExhausted;

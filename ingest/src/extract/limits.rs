@@ -11,6 +11,9 @@ const MAX_MARKUP_BYTES: usize = 32 << 20;
 /// Most bytes of an Office file; undoc holds it, its parts and its model.
 const MAX_OFFICE_BYTES: usize = 128 << 20;
 
+/// Most bytes of RTF, which writes two characters for each byte of its pictures.
+const MAX_RTF_BYTES: usize = 128 << 20;
+
 /// What one extraction may cost.
 #[derive(Debug, Clone)]
 pub struct ExtractLimits {
@@ -36,7 +39,7 @@ impl Default for ExtractLimits {
             max_unpacked_bytes: 512 << 20,
             max_text_bytes: 64 << 20,
             max_pages: 10_000,
-            timeout: Duration::from_secs(60),
+            timeout: Duration::from_secs(30),
             isolation: None,
         }
     }
@@ -49,11 +52,17 @@ impl ExtractLimits {
 
     pub(super) fn check_format_source(&self, format: Format, bytes: usize) -> Result<()> {
         let most = match format {
-            Format::Html | Format::Xml => MAX_MARKUP_BYTES,
-            Format::Office(_) => MAX_OFFICE_BYTES,
+            Format::Html | Format::Xml | Format::FlatOpenDocument => MAX_MARKUP_BYTES,
+            Format::Office(_) | Format::OpenDocument | Format::Epub | Format::Message => MAX_OFFICE_BYTES,
+            Format::Rtf => MAX_RTF_BYTES,
             _ => return Ok(()),
         };
         within(bytes, most, format.name())
+    }
+
+    /// For markup within a container.
+    pub(super) fn check_markup(&self, bytes: usize) -> Result<()> {
+        within(bytes, MAX_MARKUP_BYTES, "markup")
     }
 
     pub(super) fn check_pages(&self, pages: usize) -> Result<()> {
@@ -88,6 +97,11 @@ impl Deadline {
     pub(super) fn after(time: Duration) -> Self {
         let now = Instant::now();
         Self(now.checked_add(time).unwrap_or(now), time)
+    }
+
+    /// The time that is left.
+    pub(super) fn left(&self) -> Duration {
+        self.0.saturating_duration_since(Instant::now())
     }
 
     /// An error once the time is over. Loops over pages and members ask it, so that few threads are ever left behind.

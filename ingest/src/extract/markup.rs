@@ -1,20 +1,16 @@
-//! Text formats that carry their structure in the text: Markdown, XML, JSON, notebooks.
+//! Text formats that carry their structure in the text: Markdown, XML.
 
 use std::borrow::Cow;
 
 use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd};
-use quick_xml::events::Event as XmlEvent;
-use serde_json::Value;
+use quick_xml::XmlVersion;
+use quick_xml::events::{BytesRef, BytesStart, Event as XmlEvent};
 
 use super::limits::ExtractLimits;
 use super::normalise::TextBuilder;
 use crate::document::{ExtractedDocument, Markup};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
-/// JSON in lines longer than this was written by a machine and is laid out anew.
-const LONG_JSON_LINE: usize = 1_000;
-/// Largest JSON that is laid out anew; its tree takes about ten times the source.
-const MAX_JSON_TREE_BYTES: usize = 16 << 20;
 /// Bytes of the start in which a title is searched.
 const TITLE_WITHIN: usize = 64 << 10;
 
@@ -68,16 +64,8 @@ fn front_matter_title(text: &str) -> Option<String> {
     (!value.is_empty()).then(|| value.to_string())
 }
 
-/// The words of an XML document. `<title>`, where there is one, is its title.
-pub(super) fn xml(source: &str, limits: &ExtractLimits) -> Result<ExtractedDocument> {
-    let text = TextBuilder::whole(&strip_tags(source), limits)?;
-    let title =
-        tag_content(source, "title").or_else(|| tag_content(source, "book-title")).unwrap_or_default();
-    Ok(ExtractedDocument { title, text, ..Default::default() })
-}
-
 /// The text of a short element near the start.
-fn tag_content(source: &str, tag: &str) -> Option<String> {
+pub(super) fn tag_content(source: &str, tag: &str) -> Option<String> {
     let mut end = source.len().min(TITLE_WITHIN);
     while !source.is_char_boundary(end) {
         end -= 1;
@@ -117,22 +105,10 @@ pub(super) fn strip_tags(source: &str) -> String {
             _ if hidden => {}
             Ok(XmlEvent::Text(text)) => join(&mut out, &text.xml10_content()),
             Ok(XmlEvent::CData(text)) => join(&mut out, &text.xml10_content()),
-            Ok(XmlEvent::GeneralRef(reference)) => {
-                let name = reference.xml10_content();
-                let named = match name.as_ref() {
-                    "lt" => Some('<'),
-                    "gt" => Some('>'),
-                    "amp" => Some('&'),
-                    "quot" => Some('"'),
-                    "apos" => Some('\''),
-                    "nbsp" => Some(' '),
-                    _ => reference.resolve_char_ref().ok().flatten(),
-                };
-                match named {
-                    Some(character) => join(&mut out, character.encode_utf8(&mut [0; 4])),
-                    None => join(&mut out, &format!("&{name};")),
-                }
-            }
+            Ok(XmlEvent::GeneralRef(reference)) => match entity(&reference) {
+                Some(character) => join(&mut out, character.encode_utf8(&mut [0; 4])),
+                None => join(&mut out, &format!("&{};", reference.xml10_content())),
+            },
             Ok(_) => {}
             Err(_) => {
                 let rest = usize::try_from(at).ok().and_then(|at| source.get(at..));
@@ -142,6 +118,25 @@ pub(super) fn strip_tags(source: &str) -> String {
         }
     }
     out.replace(BREAK, "\n")
+}
+
+/// The character of a reference. Others than the predefined ones are not expanded.
+pub(super) fn entity(reference: &BytesRef<'_>) -> Option<char> {
+    match reference.xml10_content().as_ref() {
+        "lt" => Some('<'),
+        "gt" => Some('>'),
+        "amp" => Some('&'),
+        "quot" => Some('"'),
+        "apos" => Some('\''),
+        "nbsp" => Some(' '),
+        _ => reference.resolve_char_ref().ok().flatten(),
+    }
+}
+
+/// The value of an attribute.
+pub(super) fn attribute(tag: &BytesStart<'_>, name: &str) -> Option<String> {
+    let attribute = tag.try_get_attribute(name).ok()??;
+    attribute.normalized_value(XmlVersion::Implicit1_0).ok().map(Cow::into_owned)
 }
 
 /// Stands where elements touch until it is known whether text follows: a character that normalised text never has.
@@ -177,46 +172,6 @@ fn is_hidden(name: impl AsRef<[u8]>) -> bool {
         .any(|hidden| name.as_ref().eq_ignore_ascii_case(hidden))
 }
 
-/// JSON as people would write it. What can't be parsed is kept as text.
-pub(super) fn json(source: &str, limits: &ExtractLimits) -> Result<ExtractedDocument> {
-    let machine_made = source.lines().any(|line| line.len() > LONG_JSON_LINE);
-    let laid_out = (machine_made && source.len() <= MAX_JSON_TREE_BYTES)
-        .then(|| serde_json::from_str::<Value>(source).ok())
-        .flatten()
-        .and_then(|value| serde_json::to_string_pretty(&value).ok());
-    let text: Cow<'_, str> = laid_out.map_or(Cow::Borrowed(source), Cow::Owned);
-    Ok(ExtractedDocument { text: TextBuilder::whole(&text, limits)?, ..Default::default() })
-}
-
-/// The cells of a Jupyter notebook, without their outputs.
-pub(super) fn notebook(source: &str, limits: &ExtractLimits) -> Result<ExtractedDocument> {
-    if source.len() > MAX_JSON_TREE_BYTES {
-        return Err(super::limits::exhausted(format!("a notebook of {} bytes", source.len())));
-    }
-    let notebook: Value = serde_json::from_str(source)
-        .map_err(|error| Error::bad_content(format!("broken notebook: {error}")))?;
-    let cells = notebook.get("cells").and_then(Value::as_array);
-    let cells = cells.ok_or_else(|| Error::bad_content("a notebook without cells"))?;
-    let language =
-        notebook.pointer("/metadata/kernelspec/language").and_then(Value::as_str).unwrap_or_default();
-    let mut text = TextBuilder::new(limits);
-    for cell in cells {
-        let source = match cell.get("source") {
-            Some(Value::String(source)) => source.clone(),
-            Some(Value::Array(lines)) => lines.iter().filter_map(Value::as_str).collect(),
-            _ => continue,
-        };
-        if cell.get("cell_type").and_then(Value::as_str) == Some("code") {
-            text.push(&format!("```{language}\n{source}\n```"))?;
-        } else {
-            text.push(&source)?;
-        }
-    }
-    let (text, _) = text.finish();
-    let title = first_heading(&text).unwrap_or_default();
-    Ok(ExtractedDocument { title, text, markup: Markup::Markdown, ..Default::default() })
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
@@ -238,19 +193,18 @@ mod tests {
     }
 
     #[test]
-    fn xml_gives_its_words() {
-        let source = "<?xml version='1.0'?><!DOCTYPE x [<!ENTITY a 'b'>]><book><title>On &amp; off</title>\n<p>One <b>two</b> \
-                      three&#8212;four.</p><p>Five &unknown; <![CDATA[a < b]]></p><script>no()</script></book>";
-        let document = xml(source, &limits()).unwrap();
-        assert_eq!(document.title, "On & off");
-        assert_eq!(document.text, "On & off\nOne two three—four.\nFive &unknown; a < b");
+    fn tags_are_taken_from_words() {
+        let source = "<?xml version='1.0'?><!DOCTYPE x [<!ENTITY a 'b'>]><x><title>On &amp; off</title>\n<p>One <b>two</b> \
+                      three&#8212;four.</p><p>Five &unknown; <![CDATA[a < b]]></p><script>no()</script></x>";
+        assert_eq!(tag_content(source, "title").as_deref(), Some("On & off"));
+        assert_eq!(strip_tags(source).trim_end(), "On & off\nOne two three—four.\nFive &unknown; a < b");
     }
 
     #[test]
     fn broken_xml_keeps_its_text() {
-        let text = xml("<a><b>kept</c> and </a></a> <![CDATA[ open", &limits()).unwrap().text;
+        let text = strip_tags("<a><b>kept</c> and </a></a> <![CDATA[ open");
         assert!(text.contains("kept") && text.contains("and") && text.contains("open"), "{text}");
-        assert_eq!(xml("<a & b", &limits()).unwrap().text, "<a & b");
+        assert_eq!(strip_tags("<a & b"), "<a & b");
     }
 
     #[test]
@@ -260,29 +214,6 @@ mod tests {
             source.push_str(&format!("<!ENTITY a{level} '&a{0};&a{0};&a{0};'>", level - 1));
         }
         source.push_str("]><l>&a29;</l>");
-        assert_eq!(xml(&source, &limits()).unwrap().text, "&a29;");
-    }
-
-    #[test]
-    fn json_of_machines_is_laid_out() {
-        let long = format!("{{\"key\":[{}1]}}", "\"word\",".repeat(300));
-        assert!(json(&long, &limits()).unwrap().text.lines().count() > 300);
-        assert_eq!(json("{\"a\": 1}", &limits()).unwrap().text, "{\"a\": 1}");
-        let broken = format!("{{\"key\": {}", "x".repeat(2_000));
-        assert_eq!(json(&broken, &limits()).unwrap().text, broken);
-        let deep = "[".repeat(500_000);
-        assert_eq!(json(&deep, &limits()).unwrap().text, deep);
-    }
-
-    #[test]
-    fn notebooks_give_their_cells() {
-        let source = r##"{"cells": [{"cell_type": "markdown", "source": ["# Intro\n", "text"]},
-            {"cell_type": "code", "source": "print(1)", "outputs": [{"text": "secret"}]}, {"cell_type": "raw"}],
-            "metadata": {"kernelspec": {"language": "python"}}}"##;
-        let document = notebook(source, &limits()).unwrap();
-        assert_eq!(document.title, "Intro");
-        assert_eq!(document.text, "# Intro\ntext\n\n```python\nprint(1)\n```");
-        assert!(notebook("{}", &limits()).is_err());
-        assert!(notebook("not json", &limits()).is_err());
+        assert_eq!(strip_tags(&source).trim_end(), "&a29;");
     }
 }

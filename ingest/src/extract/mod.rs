@@ -4,29 +4,43 @@
 //! contains may panic or hang the caller: parsers that we didn't write run under a guard, behind checks of size.
 
 mod archive;
+mod csv;
+mod dates;
 mod decode;
 mod detect;
+mod epub;
 mod guard;
 mod html;
 mod isolate;
+mod json;
+mod language;
+mod lightweight;
 mod limits;
+mod mail;
 mod markup;
+mod members;
 mod normalise;
 mod office;
+mod opendocument;
+mod outlook;
 mod pdf;
+mod rtf;
+mod scope;
+mod tables;
 #[cfg(test)]
 mod tests;
-
-use bytes::Bytes;
+mod unpack;
+mod xml;
+mod zip_parts;
 
 pub use isolate::{Isolation, serve};
 pub use limits::ExtractLimits;
 
 use crate::document::{ExtractedDocument, Markup, RawDocument};
 use crate::error::{Error, Result};
-use detect::Format;
-use limits::Deadline;
+use detect::{Detected, Format};
 use normalise::TextBuilder;
+use scope::Scope;
 
 /// Extracts the text of a document.
 ///
@@ -38,23 +52,42 @@ use normalise::TextBuilder;
 /// `ResourceExhausted` when a limit was reached; `InvalidArgument` for `is_text` data that is not UTF-8.
 pub fn extract(raw: &RawDocument, limits: &ExtractLimits) -> Result<ExtractedDocument> {
     limits.check_source(raw.data.len())?;
-    if raw.is_text {
-        return plain_text(raw, limits);
+    let scope = Scope::new(limits);
+    let mut document = if raw.is_text { plain_text(raw, limits)? } else { extract_in(raw, &scope)? };
+    let declared = document.properties.language.take();
+    document.properties.language = language::of(&document.text, declared.as_deref());
+    Ok(document)
+}
+
+/// Extracts a document, or a member of one, within what is left of the limits.
+fn extract_in(raw: &RawDocument, scope: &Scope) -> Result<ExtractedDocument> {
+    scope.deadline.check()?;
+    scope.limits.check_source(raw.data.len())?;
+    let format = match detect::detect(&raw.data, &raw.file_name, &raw.media_type)? {
+        Detected::Format(format) => format,
+        Detected::Container(container) => {
+            let data = raw.data.clone();
+            guard::run("container", scope.deadline.left(), move |_| detect::inside(container, &data))?
+        }
+    };
+    scope.limits.check_format_source(format, raw.data.len())?;
+    if let Some(isolation) = scope.limits.isolation.as_ref().filter(|_| format.is_risky()) {
+        let limits = ExtractLimits { timeout: scope.deadline.left(), ..scope.limits.clone() };
+        return isolate::run(isolation, raw, &limits);
     }
-    let format = detect::detect(&raw.data, &raw.file_name, &raw.media_type)?;
-    limits.check_format_source(format, raw.data.len())?;
-    if let Some(isolation) = limits.isolation.as_ref().filter(|_| format.is_risky()) {
-        return isolate::run(isolation, raw, limits);
-    }
-    let document = if format.is_plain() {
-        guard::caught(format.name(), || read(format, &raw.data, limits, Deadline::after(limits.timeout)))
+    let mut document = if format.is_plain() {
+        guard::caught(format.name(), || read(format, raw, scope))
     } else {
-        let (data, limits) = (raw.data.clone(), limits.clone());
-        guard::run(format.name(), limits.timeout, move |deadline| read(format, &data, &limits, deadline))
+        let (raw, within) = (raw.clone(), scope.clone());
+        guard::run(format.name(), scope.deadline.left(), move |_| read(format, &raw, &within))
     }?;
     if document.text.trim().is_empty() {
         return Err(Error::bad_content("no text"));
     }
+    if document.media_type.is_empty() {
+        document.media_type = format.media_type().into();
+    }
+    document.title = normalise::title(&document.title);
     Ok(document)
 }
 
@@ -65,7 +98,9 @@ fn plain_text(raw: &RawDocument, limits: &ExtractLimits) -> Result<ExtractedDocu
     })?;
     let format = detect::declared_text_format(&raw.file_name, &raw.media_type);
     let document = match format {
-        Format::Markdown => markup::markdown(text, limits)?,
+        Format::Markdown => {
+            ExtractedDocument { media_type: format.media_type().into(), ..markup::markdown(text, limits)? }
+        }
         _ => {
             let text = TextBuilder::whole(text, limits)?;
             ExtractedDocument { media_type: format.media_type().into(), text, ..Default::default() }
@@ -77,29 +112,41 @@ fn plain_text(raw: &RawDocument, limits: &ExtractLimits) -> Result<ExtractedDocu
     Ok(document)
 }
 
-fn read(
-    format: Format,
-    data: &Bytes,
-    limits: &ExtractLimits,
-    deadline: Deadline,
-) -> Result<ExtractedDocument> {
-    let mut document = match format {
-        Format::Pdf => pdf::read(data, limits, deadline)?,
-        Format::Office(kind) => office::read(kind, data, limits, deadline)?,
-        Format::Html => html::read(&decode::decode_markup(data), limits)?,
-        Format::Markdown => markup::markdown(&decode::decode_text(data), limits)?,
-        Format::Xml => markup::xml(&decode::decode_markup(data), limits)?,
-        Format::Json => markup::json(&decode::decode_text(data), limits)?,
-        Format::Notebook => markup::notebook(&decode::decode_text(data), limits)?,
-        Format::JsonLines | Format::Csv | Format::Tsv | Format::Plain | Format::Code => ExtractedDocument {
-            text: TextBuilder::whole(&decode::decode_text(data), limits)?,
-            markup: Markup::Plain,
+fn read(format: Format, raw: &RawDocument, scope: &Scope) -> Result<ExtractedDocument> {
+    let (data, limits) = (&raw.data, &scope.limits);
+    let text = || decode::decode_text(data);
+    let tagged = || decode::decode_markup(data);
+    match format {
+        Format::Pdf => pdf::read(data, &raw.options.passwords, limits, scope.deadline),
+        Format::Office(kind) => office::read(kind, data, limits, scope.deadline),
+        Format::OpenDocument => opendocument::read(data, scope),
+        Format::FlatOpenDocument => opendocument::read_flat(&tagged(), scope),
+        Format::Epub => epub::read(data, scope),
+        Format::Rtf => rtf::read(data, scope),
+        Format::Html => html::read(&tagged(), limits),
+        Format::Xml => xml::read(&tagged(), scope),
+        Format::Markdown => markup::markdown(&text(), limits),
+        Format::Rst => lightweight::read(&text(), scope),
+        Format::Org => lightweight::org(&text(), scope),
+        Format::Json => json::read(&text(), scope),
+        Format::JsonLines => json::lines(&text(), scope),
+        Format::Notebook => json::notebook(&text(), scope),
+        Format::Csv => csv::read(&text(), b',', scope),
+        Format::Tsv => csv::read(&text(), b'\t', scope),
+        Format::Mail => mail::read(raw, scope),
+        Format::Mailbox => mail::mailbox(raw, scope),
+        Format::Message => outlook::read(raw, scope),
+        Format::ZipArchive => unpack::zip(raw, scope),
+        Format::Tar => unpack::tar(raw, scope),
+        Format::Gzip => unpack::gzip(raw, scope),
+        Format::Plain => {
+            Ok(ExtractedDocument { text: TextBuilder::whole(&text(), limits)?, ..Default::default() })
+        }
+        Format::Code => Ok(ExtractedDocument {
+            media_type: detect::code_media_type(&raw.file_name).into(),
+            text: TextBuilder::whole(&text(), limits)?,
+            markup: Markup::Code,
             ..Default::default()
-        },
-    };
-    if document.media_type.is_empty() {
-        document.media_type = format.media_type().into();
+        }),
     }
-    document.title = normalise::title(&document.title);
-    Ok(document)
 }

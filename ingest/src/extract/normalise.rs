@@ -1,7 +1,7 @@
 //! One form for all extracted text, and the pages within it: LF line ends, no control characters, no trailing blanks,
 //! at most one empty line in a row.
 
-use crate::document::Page;
+use crate::document::{ExtractedDocument, Markup, Page, Part};
 use crate::error::Result;
 
 use super::limits::ExtractLimits;
@@ -14,11 +14,12 @@ pub(super) struct TextBuilder<'a> {
     limits: &'a ExtractLimits,
     text: String,
     pages: Vec<Page>,
+    parts: Vec<Part>,
 }
 
 impl<'a> TextBuilder<'a> {
     pub(super) fn new(limits: &'a ExtractLimits) -> Self {
-        Self { limits, text: String::new(), pages: Vec::new() }
+        Self { limits, text: String::new(), pages: Vec::new(), parts: Vec::new() }
     }
 
     /// The normal form of one text.
@@ -53,8 +54,59 @@ impl<'a> TextBuilder<'a> {
         self.limits.check_pages(self.pages.len())
     }
 
+    /// Appends a page that has a name: a sheet.
+    pub(super) fn push_sheet(&mut self, number: usize, name: &str, part: &str) -> Result<()> {
+        self.push_page(number, part)?;
+        if let Some(page) = self.pages.last().filter(|page| !page.span.is_empty()) {
+            self.parts.push(Part { name: title(name), markup: Markup::Markdown, span: page.span.clone() });
+        }
+        Ok(())
+    }
+
+    /// Appends a text under a name.
+    pub(super) fn push_part(&mut self, name: &str, markup: Markup, part: &str) -> Result<()> {
+        let text = Self::whole(part, self.limits)?;
+        self.push_document(name, &ExtractedDocument { text, markup, ..Default::default() })
+    }
+
+    /// Appends a document that was extracted, with its pages and parts. Without a name, what is no part of it stays none.
+    pub(super) fn push_document(&mut self, name: &str, document: &ExtractedDocument) -> Result<()> {
+        if document.text.is_empty() {
+            return Ok(());
+        }
+        if !self.text.is_empty() {
+            self.text.push_str("\n\n");
+        }
+        let base = self.text.len();
+        self.limits.check_text(base + document.text.len())?;
+        self.text.push_str(&document.text);
+        let moved = |span: &std::ops::Range<usize>| base + span.start..base + span.end;
+        self.pages.extend(document.pages.iter().map(|page| Page { span: moved(&page.span), ..page.clone() }));
+        let mut at = base;
+        let whole = |span: std::ops::Range<usize>| Part { name: name.into(), markup: document.markup, span };
+        for part in &document.parts {
+            let span = moved(&part.span);
+            let is_gap = !self.text.get(at..span.start).unwrap_or_default().trim().is_empty();
+            if is_gap && !name.is_empty() {
+                self.parts.push(whole(at..span.start));
+            }
+            at = span.end;
+            let name = if name.is_empty() { part.name.clone() } else { format!("{name}/{}", part.name) };
+            self.parts.push(Part { name, span, ..*part });
+        }
+        if at < self.text.len() && !name.is_empty() {
+            self.parts.push(whole(at..self.text.len()));
+        }
+        self.limits.check_pages(self.pages.len())
+    }
+
     pub(super) fn finish(self) -> (String, Vec<Page>) {
         (self.text, self.pages)
+    }
+
+    /// Text, pages and parts as a document.
+    pub(super) fn finish_document(self) -> ExtractedDocument {
+        ExtractedDocument { text: self.text, pages: self.pages, parts: self.parts, ..Default::default() }
     }
 }
 

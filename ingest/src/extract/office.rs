@@ -1,8 +1,10 @@
 //! Word, Excel and PowerPoint, of both generations, through undoc: Markdown, with slides and sheets as pages.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use undoc::model::{Block, Paragraph, Table};
 use undoc::render::{RenderOptions, render_section_to_string, to_markdown};
 use undoc::{Document, FormatType};
 
@@ -11,7 +13,8 @@ use super::detect::Container;
 use super::limits::{Deadline, ExtractLimits};
 use super::markup::first_heading;
 use super::normalise::TextBuilder;
-use crate::document::{ExtractedDocument, Markup};
+use super::{dates, tables::regroup};
+use crate::document::{ExtractedDocument, Markup, Properties};
 use crate::error::{Error, Result};
 
 /// Reads an Office document.
@@ -33,6 +36,7 @@ pub(super) fn read(
     deadline.check()?;
     // Pictures are not read here, and may be most of the file.
     document.resources.clear();
+    without_tags(&mut document);
     let options = RenderOptions {
         include_images: false,
         escape_special_chars: false,
@@ -42,34 +46,96 @@ pub(super) fn read(
     let mut text = TextBuilder::new(limits);
     match format {
         FormatType::Docx | FormatType::Doc => {
-            text.push(&to_markdown(&document, &options).map_err(|error| reason(&error))?)?;
+            let markdown = to_markdown(&document, &options).map_err(|error| reason(&error))?;
+            text.push(&regroup(&cells_on_one_line(&markdown), |size| limits.check_text(size))?)?;
         }
         _ => {
             limits.check_pages(document.sections.len())?;
             for (index, section) in document.sections.iter_mut().enumerate() {
                 deadline.check()?;
                 section.name = section.name.take().filter(|name| !is_made_up(name));
+                let name =
+                    section.name.clone().filter(|_| matches!(format, FormatType::Xlsx | FormatType::Xls));
                 // The first section of a call is rendered without the rule that parts it from its neighbour.
                 let page = render_section_to_string(section, 0, format, &options, &HashMap::new());
-                text.push_page(index + 1, &page)?;
+                let page = regroup(&cells_on_one_line(&page), |size| limits.check_text(size))?;
+                match name {
+                    Some(name) => text.push_sheet(index + 1, &name, &page)?,
+                    None => text.push_page(index + 1, &page)?,
+                }
             }
         }
     }
-    let (text, pages) = text.finish();
+    let content = text.finish_document();
     let title = match format {
         FormatType::Xlsx | FormatType::Xls => title(&document),
         _ => Some(title(&document))
             .filter(|title| !title.is_empty())
-            .or_else(|| first_heading(&text))
+            .or_else(|| first_heading(&content.text))
             .unwrap_or_default(),
     };
     Ok(ExtractedDocument {
         media_type: media_type(format).into(),
         title,
-        text,
         markup: Markup::Markdown,
-        pages,
+        properties: properties(&document),
+        ..content
     })
+}
+
+/// Drops the styles that Markdown has no marks for: they would be written as tags of HTML, which are no words.
+fn without_tags(document: &mut Document) {
+    fn plain(paragraphs: &mut [Paragraph]) {
+        for run in paragraphs.iter_mut().flat_map(|paragraph| &mut paragraph.runs) {
+            (run.style.underline, run.style.superscript, run.style.subscript) = (false, false, false);
+        }
+    }
+    let mut tables: Vec<&mut Table> = Vec::new();
+    for section in &mut document.sections {
+        section.notes.iter_mut().for_each(|notes| plain(notes));
+        for block in &mut section.content {
+            match block {
+                Block::Paragraph(paragraph) => plain(std::slice::from_mut(paragraph)),
+                Block::Note { content, .. } => plain(content),
+                Block::Table(table) => tables.push(table),
+                _ => {}
+            }
+        }
+    }
+    while let Some(table) = tables.pop() {
+        for cell in table.rows.iter_mut().flat_map(|row| &mut row.cells) {
+            plain(&mut cell.content);
+            tables.extend(&mut cell.nested_tables);
+        }
+    }
+}
+
+/// Rows of tables without the tags that part paragraphs of a cell.
+fn cells_on_one_line(markdown: &str) -> Cow<'_, str> {
+    if !markdown.contains("<br>") {
+        return Cow::Borrowed(markdown);
+    }
+    let line = |line: &str| match line.starts_with('|') {
+        true => line.replace("<br>", " "),
+        false => line.to_owned(),
+    };
+    Cow::Owned(markdown.split_inclusive('\n').map(line).collect())
+}
+
+fn properties(document: &Document) -> Properties {
+    let metadata = &document.metadata;
+    // Names that libraries put there by themselves.
+    let author = metadata.author.as_deref().map(str::trim).unwrap_or_default();
+    let made_up =
+        ["", "python-docx", "openpyxl", "unknown author", "author"].contains(&author.to_lowercase().as_str());
+    let date = |text: &Option<String>| text.as_deref().and_then(dates::parse);
+    Properties {
+        authors: if made_up { Vec::new() } else { vec![author.to_owned()] },
+        created: date(&metadata.created),
+        modified: date(&metadata.modified),
+        language: None,
+        keywords: metadata.keywords.iter().take(50).cloned().collect(),
+    }
 }
 
 /// The container was inspected; which parser reads it is no longer a guess.

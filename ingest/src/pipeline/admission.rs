@@ -33,6 +33,11 @@ impl ByteBudget {
         Self { pieces: Arc::new(Semaphore::new(capacity as usize)), capacity }
     }
 
+    /// Bytes that nobody holds now.
+    pub fn free(&self) -> usize {
+        self.pieces.available_permits().saturating_mul(PIECE_BYTES)
+    }
+
     /// Waits, first come first served, until `bytes` may be held. More than the whole budget waits to be alone.
     pub async fn admit(&self, bytes: usize) -> Result<Admission> {
         let pieces = u32::try_from(bytes.div_ceil(PIECE_BYTES)).unwrap_or(u32::MAX).clamp(1, self.capacity);

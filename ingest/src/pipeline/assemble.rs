@@ -35,7 +35,9 @@ pub(crate) fn check_size(common: &RowCommon, prepared: &Prepared, vector_bytes: 
     let strings = common.payload.len() + common.uri.len() + prepared.title.len() + prepared.media_type.len();
     let row = strings + 2 * common.document_id.len() + vector_bytes + ROW_OVERHEAD_BYTES;
     let own = |chunk: &crate::document::Chunk| {
-        chunk.text.len() + chunk.heading_path.iter().map(|heading| heading.len() + 4).sum::<usize>()
+        chunk.text.len()
+            + chunk.part.len()
+            + chunk.heading_path.iter().map(|heading| heading.len() + 4).sum::<usize>()
     };
     let total =
         prepared.chunks.iter().map(|chunk| row.saturating_add(own(chunk))).fold(0, usize::saturating_add);
@@ -61,7 +63,7 @@ pub(crate) fn assemble(
     let index = |i: usize| u32::try_from(i).unwrap_or(u32::MAX);
 
     let ids = (0..rows).map(|i| Some(format!("{}#{i}", common.document_id)));
-    let mut columns: Vec<(Field, ArrayRef)> = Vec::with_capacity(12 + spaces.len());
+    let mut columns: Vec<(Field, ArrayRef)> = Vec::with_capacity(14 + spaces.len());
     let mut push = |name: &str, nullable: bool, array: ArrayRef| {
         columns.push((Field::new(name, array.data_type().clone(), nullable), array));
     };
@@ -79,6 +81,9 @@ pub(crate) fn assemble(
     push("span_start", true, Arc::new(starts.collect::<UInt64Array>()));
     let ends = chunks().map(|chunk| Some(chunk.span.end as u64));
     push("span_end", true, Arc::new(ends.collect::<UInt64Array>()));
+    let parts = chunks().map(|chunk| Some(chunk.part.as_str()).filter(|part| !part.is_empty()));
+    push("part", true, Arc::new(parts.collect::<StringArray>()));
+    push("parent", true, Arc::new(chunks().map(|chunk| chunk.parent).collect::<UInt32Array>()));
     for space in spaces {
         push(&format!("vector:{}", space.space), true, vector_column(space)?);
     }
@@ -126,7 +131,7 @@ mod tests {
     use arrow::array::{Array, AsArray};
 
     use super::*;
-    use crate::document::Chunk;
+    use crate::document::{Chunk, Properties};
 
     fn common() -> RowCommon {
         RowCommon { document_id: "doc".into(), uri: String::new(), payload: r#"{"a":1}"#.into() }
@@ -138,11 +143,20 @@ mod tests {
             span: 3..3 + text.len(),
             heading_path: heading.iter().map(|heading| (*heading).to_owned()).collect(),
             page,
+            part: String::new(),
+            parent: None,
         };
         let chunks =
             vec![chunk("one", &["A", "B"], Some(1)), chunk("two", &[], None), chunk("one", &["A"], Some(2))];
         let embedding_texts = chunks.iter().map(|chunk| chunk.text.clone()).collect();
-        Prepared { title: "Title".into(), media_type: "text/plain".into(), chunks, embedding_texts }
+        Prepared {
+            title: "Title".into(),
+            media_type: "text/plain".into(),
+            chunks,
+            embedding_texts,
+            key_texts: None,
+            properties: Properties::default(),
+        }
     }
 
     #[test]

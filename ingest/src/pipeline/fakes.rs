@@ -138,7 +138,7 @@ pub(crate) fn target(fingerprint: Option<&str>, dimension: u32) -> Target {
         fingerprint: fingerprint.map(str::to_owned),
     };
     let own = TargetSpace { name: "own".into(), dimension: 2, embedder: None, fingerprint: None };
-    Target { spaces: vec![own, space] }
+    Target { spaces: vec![own, space], dynamic_payload: true, ..Target::default() }
 }
 
 /// A pipeline over both.

@@ -5,9 +5,11 @@
 
 mod admission;
 mod assemble;
+mod derive;
 #[cfg(test)]
 pub(crate) mod fakes;
 mod identity;
+mod path_fields;
 mod prepare;
 mod recipe;
 mod stats;
@@ -17,7 +19,6 @@ mod vectors;
 
 use std::sync::Arc;
 
-use chrono::{DateTime, SecondsFormat};
 use tokio::sync::Semaphore;
 
 pub use self::admission::Admission;
@@ -28,27 +29,30 @@ pub use self::identity::{
     MAX_DOCUMENT_ID_BYTES, MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_TITLE_BYTES, MAX_URI_BYTES,
     bounded_id, chunk_key, document_id, recipe_of,
 };
+pub use self::path_fields::PathFields;
 use self::prepare::Prepared;
 pub use self::prepare::{CONTENT_FIELD, MAX_CHUNKS};
 pub use self::recipe::PIPELINE_VERSION;
 use self::recipe::Recipe;
 use self::stats::Counters;
 pub use self::stats::PipelineStats;
-use crate::chunk::ChunkerParams;
-use crate::document::{DocumentEntry, EntryState, RawDocument};
+use crate::chunk::{ChunkSettings, ChunkerParams};
+use crate::document::{DocumentEntry, EntryState, IngestOptions, RawDocument, Stage};
 use crate::embed::registry::EmbedderRegistry;
 use crate::embed::service::EmbedService;
 use crate::error::{Error, ErrorKind, Result};
 use crate::extract::ExtractLimits;
-use crate::sink::BatchSink;
+use crate::sink::{BatchSink, Target};
 
 /// Settings of a pipeline.
 #[derive(Debug, Clone)]
 pub struct PipelineConfig {
     /// Bounds of extraction.
     pub extract: ExtractLimits,
-    /// How text is split.
+    /// How text is split where nothing else is set.
     pub chunker: ChunkerParams,
+    /// What is set of it, for all and by media type. A document's own options go before.
+    pub chunk: ChunkSettings,
     /// Most bytes of content that all documents in flight hold together; a larger document waits to be alone.
     pub max_in_flight_bytes: usize,
     /// Documents extracted at the same time.
@@ -60,9 +64,30 @@ impl Default for PipelineConfig {
         Self {
             extract: ExtractLimits::default(),
             chunker: ChunkerParams::default(),
+            chunk: ChunkSettings::default(),
             max_in_flight_bytes: 256 << 20,
             extract_parallelism: std::thread::available_parallelism().map_or(2, usize::from),
         }
+    }
+}
+
+impl PipelineConfig {
+    /// How a document of this type is cut.
+    pub fn chunker_for(&self, options: &IngestOptions, media_type: &str) -> ChunkerParams {
+        let mut params = self.chunker.clone();
+        self.chunk.apply(&mut params, media_type);
+        options.chunk.apply(&mut params, media_type);
+        params
+    }
+
+    /// All settings that decide what a document becomes, as a part of its version.
+    fn fingerprint(&self, options: &IngestOptions) -> String {
+        let IngestOptions { passwords, path_fields, chunk } = options;
+        let mut hasher = blake3::Hasher::new();
+        passwords.iter().for_each(|password| identity::field(&mut hasher, password.as_bytes()));
+        // A new password may open what an older one could not.
+        let passwords = hasher.finalize().to_hex();
+        format!("{:?} {:?} {chunk:?} {path_fields:?} {passwords}", self.chunker, self.chunk)
     }
 }
 
@@ -153,6 +178,11 @@ impl Pipeline {
         self.budget.admit(bytes).await
     }
 
+    /// Bytes that could be admitted at once, for callers that pace those who send to them.
+    pub fn free_bytes(&self) -> usize {
+        self.budget.free()
+    }
+
     /// As [`Self::ingest`], for content that was read under an admission.
     pub async fn ingest_admitted(
         &self,
@@ -164,17 +194,21 @@ impl Pipeline {
         check_bounds(&raw)?;
         let turn = self.turns.take(collection, &raw.id).await;
         let raw = Arc::new(raw);
-        let (recipe, version) = self.identify(collection, &raw).await?;
+        let Identity { recipe, version, target } = self.identify(collection, &raw).await?;
         let stored = self.sink.document(collection, &raw.id).await?;
         if let Some(entry) = stored.as_ref().filter(|entry| is_current(entry, &version)) {
             return self.keep(collection, entry, &raw).await;
         }
         self.counters.extracted.add(1);
-        let reusable = stored.is_some_and(|entry| entry.chunks > 0);
-        let (prepared, common, admission) = self.prepare(&raw, &recipe, admission).await?;
+        // Under another recipe the same words may have been embedded in another context.
+        let reusable =
+            stored.is_some_and(|entry| entry.chunks > 0 && recipe_of(&entry.version) == recipe.hash);
+        let progress = raw.progress.clone();
+        let (prepared, common, admission) = self.prepare(&raw, &recipe, target, admission).await?;
         let entry = entry(&raw, &prepared, version);
         drop(raw);
         let (document_id, chunks, version) = (entry.id.clone(), entry.chunks, entry.version.clone());
+        progress.set(Stage::Embedding);
         let spaces = self.fill_spaces(collection, &document_id, reusable, &recipe, &prepared).await?;
         let batch = blocking(move || assemble::assemble(&common, &prepared, spaces)).await?;
         let seq_no = self.put(collection, entry, batch, (turn, admission)).await?;
@@ -183,33 +217,29 @@ impl Pipeline {
         Ok(Ingested { document_id, outcome: Outcome::Indexed, seq_no, chunks, version })
     }
 
-    /// The recipe of a collection: the first digits of the version of every document made with it.
+    /// The recipe of a collection: the first digits of the version of every document made with it and these options.
     ///
     /// # Errors
     /// As [`Self::ingest`] has for every document of the collection; so a source asks before it reads a file.
-    pub async fn recipe(&self, collection: &str) -> Result<String> {
-        Ok(self.resolve(collection).await?.hash)
+    pub async fn recipe(&self, collection: &str, options: &IngestOptions) -> Result<String> {
+        let target = self.sink.target(collection).await?;
+        let (registry, settings) = (Arc::clone(&self.registry), self.config.fingerprint(options));
+        Ok(blocking(move || Recipe::resolve(&target, &registry, &settings)).await?.hash)
     }
 
     /// Whether `raw` is what a version was made of.
     pub async fn is_version(&self, collection: &str, raw: &Arc<RawDocument>, version: &str) -> Result<bool> {
-        Ok(self.identify(collection, raw).await?.1 == version)
+        Ok(self.identify(collection, raw).await?.version == version)
     }
 
-    async fn resolve(&self, collection: &str) -> Result<Recipe> {
+    async fn identify(&self, collection: &str, raw: &Arc<RawDocument>) -> Result<Identity> {
         let target = self.sink.target(collection).await?;
-        let (registry, params) = (Arc::clone(&self.registry), self.config.chunker.clone());
-        blocking(move || Recipe::resolve(&target, &registry, &params)).await
-    }
-
-    async fn identify(&self, collection: &str, raw: &Arc<RawDocument>) -> Result<(Recipe, String)> {
-        let target = self.sink.target(collection).await?;
-        let (registry, params) = (Arc::clone(&self.registry), self.config.chunker.clone());
+        let (registry, settings) = (Arc::clone(&self.registry), self.config.fingerprint(&raw.options));
         let raw = Arc::clone(raw);
         blocking(move || {
-            let recipe = Recipe::resolve(&target, &registry, &params)?;
+            let recipe = Recipe::resolve(&target, &registry, &settings)?;
             let version = identity::version(&recipe.hash, &raw)?;
-            Ok((recipe, version))
+            Ok(Identity { recipe, version, target })
         })
         .await
     }
@@ -238,6 +268,7 @@ impl Pipeline {
         &self,
         raw: &Arc<RawDocument>,
         recipe: &Recipe,
+        target: Target,
         admission: Admission,
     ) -> Result<(Prepared, RowCommon, Admission)> {
         let closed = |_| Error::new(ErrorKind::Cancelled, "the pipeline is closed");
@@ -246,9 +277,10 @@ impl Pipeline {
         blocking(move || {
             // Held by the work, not by its caller: a caller that goes away does not end the work.
             let _permit = permit;
-            let prepared = prepare::prepare(&raw, &recipe, &config.extract, &config.chunker)?;
-            let common =
-                RowCommon { document_id: raw.id.clone(), uri: raw.uri.clone(), payload: payload(&raw)? };
+            raw.progress.set(Stage::Extracting);
+            let prepared = prepare::prepare(&raw, &recipe, &config)?;
+            let payload = derive::payload(&raw, &prepared.properties, &target)?;
+            let common = RowCommon { document_id: raw.id.clone(), uri: raw.uri.clone(), payload };
             assemble::check_size(&common, &prepared, recipe.vector_bytes())?;
             Ok((prepared, common, admission))
         })
@@ -269,7 +301,9 @@ impl Pipeline {
         }
         let mut filled = Vec::with_capacity(recipe.spaces.len());
         for space in &recipe.spaces {
-            let space = vectors::fill(space, &prepared.embedding_texts, &mut stored, &self.service).await?;
+            let texts = &prepared.embedding_texts;
+            let keys = prepared.key_texts.as_ref().unwrap_or(texts);
+            let space = vectors::fill(space, texts, keys, &mut stored, &self.service).await?;
             self.counters.embedded.add(space.embedded as u64);
             filled.push(space);
         }
@@ -322,16 +356,11 @@ fn entry(raw: &RawDocument, prepared: &Prepared, version: String) -> DocumentEnt
     }
 }
 
-/// The payload of every chunk: the metadata, and for a file the time of its content.
-fn payload(raw: &RawDocument) -> Result<String> {
-    let mut metadata = raw.metadata.clone();
-    if let Some(ns) = raw.modified_ns
-        && !metadata.contains_key("modified")
-    {
-        let modified = DateTime::from_timestamp_nanos(ns).to_rfc3339_opts(SecondsFormat::Micros, true);
-        metadata.insert("modified".into(), modified.into());
-    }
-    serde_json::to_string(&metadata).map_err(|error| Error::invalid("metadata", error.to_string()))
+/// What a document is, before it is read.
+struct Identity {
+    recipe: Recipe,
+    version: String,
+    target: Target,
 }
 
 /// Runs CPU work off the async threads; a panic in it is an error.

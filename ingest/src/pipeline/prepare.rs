@@ -1,11 +1,12 @@
 //! Content to chunks: the part of the pipeline that only needs the CPU. It knows no sink and embeds nothing.
 
+use super::PipelineConfig;
 use super::identity::{self, MAX_TITLE_BYTES};
 use super::recipe::Recipe;
-use crate::chunk::{self, ChunkerParams};
-use crate::document::{Chunk, RawDocument};
+use crate::chunk::{self, Context};
+use crate::document::{Chunk, Properties, RawDocument};
 use crate::error::{Error, ErrorKind, Result};
-use crate::extract::{self, ExtractLimits};
+use crate::extract;
 
 /// Most chunks of one document.
 pub const MAX_CHUNKS: usize = 60_000;
@@ -21,6 +22,10 @@ pub(crate) struct Prepared {
     pub chunks: Vec<Chunk>,
     /// What is embedded of each chunk: its text in its context.
     pub embedding_texts: Vec<String>,
+    /// By what the stored vector of each chunk is found: its text in its full context. `None`: the same.
+    pub key_texts: Option<Vec<String>>,
+    /// What the content says of itself.
+    pub properties: Properties,
 }
 
 /// Extracts and chunks a document. Blocks, for seconds when it is large.
@@ -28,28 +33,19 @@ pub(crate) struct Prepared {
 /// # Errors
 /// `BadContent` when it can't be read or has no text, `ResourceExhausted` when it is over a bound. They name
 /// [`CONTENT_FIELD`]: another try of the same content ends the same way.
-pub(crate) fn prepare(
-    raw: &RawDocument,
-    recipe: &Recipe,
-    limits: &ExtractLimits,
-    params: &ChunkerParams,
-) -> Result<Prepared> {
-    read(raw, recipe, limits, params).map_err(|error| match error.field() {
+pub(crate) fn prepare(raw: &RawDocument, recipe: &Recipe, config: &PipelineConfig) -> Result<Prepared> {
+    read(raw, recipe, config).map_err(|error| match error.field() {
         Some(_) => error,
         None => error.at(CONTENT_FIELD),
     })
 }
 
-fn read(
-    raw: &RawDocument,
-    recipe: &Recipe,
-    limits: &ExtractLimits,
-    params: &ChunkerParams,
-) -> Result<Prepared> {
-    let document = extract::extract(raw, limits)?;
+fn read(raw: &RawDocument, recipe: &Recipe, config: &PipelineConfig) -> Result<Prepared> {
+    let document = extract::extract(raw, &config.extract)?;
+    let params = config.chunker_for(&raw.options, &document.media_type);
     let title = if raw.title.is_empty() { document.title.trim() } else { raw.title.as_str() };
     let title = identity::cut(title, MAX_TITLE_BYTES).to_owned();
-    let chunks = chunk::chunk(&document, &title, recipe.chunking_embedder(), params)?;
+    let chunks = chunk::chunk(&document, &title, recipe.chunking_embedder(), &params)?;
     if chunks.is_empty() {
         return Err(Error::bad_content("it has no text"));
     }
@@ -57,7 +53,18 @@ fn read(
         let message = format!("it makes {} chunks, over the limit of {MAX_CHUNKS}: split it", chunks.len());
         return Err(Error::new(ErrorKind::ResourceExhausted, message));
     }
-    let embedding_texts =
-        chunks.iter().map(|chunk| chunk::embedding_text(&title, &chunk.heading_path, &chunk.text)).collect();
-    Ok(Prepared { title, media_type: document.media_type, chunks, embedding_texts })
+    let texts = |context: Context| -> Vec<String> {
+        let text = |chunk: &Chunk| chunk::text_in_context(&title, &chunk.heading_path, &chunk.text, context);
+        chunks.iter().map(text).collect()
+    };
+    let embedding_texts = texts(params.context);
+    let key_texts = (params.context != Context::default()).then(|| texts(Context::default()));
+    Ok(Prepared {
+        media_type: document.media_type,
+        properties: document.properties,
+        embedding_texts,
+        key_texts,
+        title,
+        chunks,
+    })
 }

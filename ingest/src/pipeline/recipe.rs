@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::identity::{self, RECIPE_DIGITS};
-use crate::chunk::ChunkerParams;
 use crate::embed::Embedder;
 use crate::embed::registry::EmbedderRegistry;
 use crate::error::{Error, ErrorKind, Result};
@@ -11,7 +10,7 @@ use crate::sink::{Target, TargetSpace};
 
 /// Raised whenever extraction, chunking or assembly make something else of the same content: documents of an older
 /// number are made again.
-pub const PIPELINE_VERSION: u32 = 1;
+pub const PIPELINE_VERSION: u32 = 2;
 
 /// A vector space that the pipeline fills.
 #[derive(Debug, Clone)]
@@ -33,18 +32,18 @@ pub(crate) struct Recipe {
 }
 
 impl Recipe {
-    /// Finds the embedders of a collection's spaces. May load a model: heavy.
+    /// Finds the embedders of a collection's spaces. `settings` stands for all else that decides. May load a model: heavy.
     ///
     /// # Errors
     /// `FailedPrecondition` when a configured embedder is not the one that the collection was created with.
-    pub fn resolve(target: &Target, registry: &EmbedderRegistry, params: &ChunkerParams) -> Result<Self> {
+    pub fn resolve(target: &Target, registry: &EmbedderRegistry, settings: &str) -> Result<Self> {
         let mut spaces = Vec::new();
         for space in &target.spaces {
             if let Some(name) = &space.embedder {
                 spaces.push(check_embedder(space, name, registry.get(name)?)?);
             }
         }
-        let hash = hash(&spaces, params);
+        let hash = hash(&spaces, settings);
         Ok(Self { spaces, hash })
     }
 
@@ -86,10 +85,10 @@ fn check_embedder(space: &TargetSpace, name: &str, embedder: Arc<dyn Embedder>) 
     })
 }
 
-fn hash(spaces: &[Space], params: &ChunkerParams) -> String {
+fn hash(spaces: &[Space], settings: &str) -> String {
     let mut hasher = blake3::Hasher::new();
     identity::field(&mut hasher, &PIPELINE_VERSION.to_le_bytes());
-    identity::field(&mut hasher, format!("{params:?}").as_bytes());
+    identity::field(&mut hasher, settings.as_bytes());
     for space in spaces {
         identity::field(&mut hasher, space.name.as_bytes());
         identity::field(&mut hasher, space.fingerprint.as_bytes());

@@ -13,7 +13,7 @@ pub struct PipelineStats {
     pub indexed: u64,
     /// Points of these.
     pub chunks: u64,
-    /// Vectors that were made; the others were taken from the stored version, or shared.
+    /// Vectors that were asked of the embedding service; the others were taken from the stored version, or shared.
     pub embedded: u64,
 }
 

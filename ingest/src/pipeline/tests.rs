@@ -13,6 +13,7 @@ use futures::future::join_all;
 
 use super::fakes::{DIMENSION, FakeEmbedder, MapSink, pipeline, target, vector_of};
 use super::*;
+use crate::document::IngestOptions;
 use crate::embed::Embedder;
 use crate::sink::Target;
 
@@ -48,7 +49,7 @@ async fn a_document_is_stored_with_its_vectors_and_then_unchanged() {
     let stored = sink.get("a").unwrap();
     assert_eq!(stored.entry.version, done.version);
     assert_eq!(stored.entry.chunks as usize, stored.texts().len());
-    assert_eq!(recipe_of(&done.version), pipeline.recipe("c").await.unwrap());
+    assert_eq!(recipe_of(&done.version), pipeline.recipe("c", &IngestOptions::default()).await.unwrap());
     let points = stored.points.clone().unwrap();
     assert!(points.column_by_name("vector:own").is_none());
     let vectors = points.column_by_name("vector:text").unwrap().as_fixed_size_list();
@@ -102,7 +103,7 @@ async fn another_embedder_is_refused_before_anything_is_done() {
 #[tokio::test]
 async fn a_collection_without_vectors_gets_points_without_vectors() {
     let Fixture { sink, embedder, pipeline } = fixture();
-    *sink.target.lock() = Ok(Target { spaces: Vec::new() });
+    *sink.target.lock() = Ok(Target::default());
     pipeline.ingest("c", text("a", "some words")).await.unwrap();
     assert!(embedder.texts.lock().is_empty());
     let points = sink.get("a").unwrap().points.unwrap();

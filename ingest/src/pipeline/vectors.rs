@@ -29,10 +29,11 @@ pub(crate) struct SpaceVectors {
     pub embedded: usize,
 }
 
-/// Finds or makes the vectors of a space. `texts` has one entry a chunk.
+/// Finds or makes the vectors of a space. `texts` has one entry a chunk; stored vectors are found by `keys`.
 pub(crate) async fn fill(
     space: &Space,
     texts: &[String],
+    keys: &[String],
     stored: &mut StoredVectors,
     service: &EmbedService,
 ) -> Result<SpaceVectors> {
@@ -46,7 +47,7 @@ pub(crate) async fn fill(
     let mut seen: HashMap<&str, usize> = HashMap::new();
     let mut missing: Vec<usize> = Vec::new();
     let mut missing_texts: Vec<String> = Vec::new();
-    for text in texts {
+    for (text, key) in texts.iter().zip(keys) {
         let next = filled.vectors.len();
         let slot = *seen.entry(text).or_insert(next);
         filled.rows.push(slot);
@@ -56,7 +57,7 @@ pub(crate) async fn fill(
         let known = if stored.is_empty() {
             None
         } else {
-            stored.remove(&(space.name.clone(), chunk_key(&space.fingerprint, text)))
+            stored.remove(&(space.name.clone(), chunk_key(&space.fingerprint, key)))
         };
         match known.filter(|vector| vector.len() == space.dimension as usize) {
             Some(vector) => filled.vectors.push(vector),

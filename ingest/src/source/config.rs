@@ -12,6 +12,8 @@ pub const MAX_IGNORE_PATTERN_BYTES: usize = 4_096;
 pub(crate) const MAX_PENDING_PATHS: usize = 10_000;
 /// Most hints between the watcher's thread and the source; more become one scan of the folder.
 pub(crate) const HINT_QUEUE: usize = 16_384;
+/// A folder with fewer stored files is never taken for a wrong disk, unless it is empty.
+pub(crate) const MIN_GUARDED_FILES: usize = 10;
 /// Documents deleted in one write.
 pub(crate) const REMOVAL_GROUP: usize = 1_000;
 
@@ -44,6 +46,8 @@ pub struct SourceConfig {
     pub concurrent_files: usize,
     /// Ask the system for events. Off: only scans.
     pub events: bool,
+    /// Make documents of an outdated recipe again without being asked.
+    pub reingest_outdated: bool,
 }
 
 impl Default for SourceConfig {
@@ -62,6 +66,7 @@ impl Default for SourceConfig {
             max_files: 1_000_000,
             concurrent_files: 16,
             events: true,
+            reingest_outdated: false,
         }
     }
 }

@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::names::Names;
 use super::survey::{FileStat, Seen, Survey, within};
-use crate::document::{DocumentEntry, EntryState};
+use crate::document::{DocumentEntry, EntryState, Progress, Stage};
 use crate::pipeline::recipe_of;
 
 /// A file read so shortly after its last change may have changed again within the same tick of the file system's
@@ -17,10 +17,16 @@ const CLOCK_TICK: Duration = Duration::from_millis(100);
 /// How the last try to index a file ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FileState {
-    /// It waits, or is in work.
+    /// It waits for its turn.
     Queued,
+    /// Its text is read.
+    Extracting,
+    /// Its chunks get their vectors and are written.
+    Embedding,
     /// It is searchable.
     Indexed,
+    /// It is searchable as extraction, chunking or embedding were set before.
+    Outdated,
     /// It could not be read; an older version, if any, stays.
     Failed {
         /// Why, for the owner of the file.
@@ -50,6 +56,8 @@ pub(crate) struct FileRecord {
     racy: bool,
     /// It is queued or in work.
     pub busy: bool,
+    /// How far the work is.
+    progress: Progress,
     /// Something happened to it meanwhile.
     again: bool,
     /// Tries in a row that failed and may yet succeed.
@@ -99,6 +107,8 @@ pub(crate) struct Circumstances<'a> {
     pub now_ns: i64,
     pub settle: Duration,
     pub removal_grace: Duration,
+    /// Make documents of another recipe again, in any case.
+    pub reingest_outdated: bool,
     /// Keys whose writer has closed them, or that came as they are: complete with all below, however young.
     pub closed: &'a HashSet<String>,
 }
@@ -109,6 +119,10 @@ pub(crate) struct Files {
     records: BTreeMap<String, FileRecord>,
     /// Keys with `gone_since`.
     vanishing: BTreeSet<String>,
+    /// The collection's recipe, as of the last plan.
+    recipe: String,
+    /// The recipe for which outdated documents are to be made again.
+    accepted: Option<String>,
 }
 
 /// Files by state.
@@ -116,6 +130,8 @@ pub(crate) struct Files {
 #[expect(missing_docs, reason = "numbers of files in the state they name")]
 pub struct FileCounts {
     pub indexed: u64,
+    /// Of those that are indexed.
+    pub outdated: u64,
     pub pending: u64,
     pub failed: u64,
     pub skipped: u64,
@@ -132,6 +148,7 @@ impl FileRecord {
             stored: false,
             racy: false,
             busy: false,
+            progress: Progress::default(),
             again: false,
             tries: 0,
             retry_at: None,
@@ -140,25 +157,46 @@ impl FileRecord {
         }
     }
 
-    /// The state that people are told.
-    pub fn shown_state(&self) -> FileState {
-        if self.busy { FileState::Queued } else { self.state.clone() }
+    /// The state that people are told, where documents are made by `recipe`.
+    fn shown_state(&self, recipe: &str) -> FileState {
+        if !self.busy {
+            return if self.is_outdated(recipe) { FileState::Outdated } else { self.state.clone() };
+        }
+        match self.progress.stage() {
+            Stage::Waiting => FileState::Queued,
+            Stage::Extracting => FileState::Extracting,
+            Stage::Embedding => FileState::Embedding,
+        }
     }
 
-    fn is_due(&self, stat: &FileStat, at: &Circumstances<'_>) -> bool {
+    fn is_outdated(&self, recipe: &str) -> bool {
+        self.state == FileState::Indexed && !recipe.is_empty() && recipe_of(&self.version) != recipe
+    }
+
+    /// When a failure is tried again; `None` where only a change of the file, or a person, leads to another try.
+    pub fn retry_time(&self) -> Option<SystemTime> {
+        let wait = self.retry_at?.saturating_duration_since(Instant::now());
+        Some(SystemTime::now() + wait)
+    }
+
+    /// `accepted`: documents of another recipe are made again.
+    fn is_due(&self, stat: &FileStat, at: &Circumstances<'_>, accepted: bool) -> bool {
         let settled = match self.state {
             FileState::Indexed => true,
             FileState::Failed { .. } => self.retry_at.is_none(),
             FileState::Skipped { .. } => self.stored,
-            FileState::Queued => false,
+            FileState::Queued | FileState::Extracting | FileState::Embedding | FileState::Outdated => false,
         };
+        // What failed may go well with another recipe.
+        let follows_recipe = accepted || self.state != FileState::Indexed;
         let known = self.stat.is_some_and(|known| known.same_content(stat));
         let retry = self.retry_at.is_some_and(|retry_at| retry_at <= at.now);
         let waiting = self.retry_at.is_some_and(|retry_at| retry_at > at.now);
         if known && waiting {
             return false;
         }
-        !known || retry || self.racy || !settled || recipe_of(&self.version) != at.recipe
+        let other_recipe = follows_recipe && recipe_of(&self.version) != at.recipe;
+        !known || retry || self.racy || !settled || other_recipe
     }
 }
 
@@ -168,14 +206,62 @@ impl Files {
         self.records.get(key)
     }
 
-    /// Records in key order behind `after`.
+    /// Records in key order behind `after`, with the states that people are told.
     pub fn after<'a>(
         &'a self,
         after: Option<&str>,
-    ) -> impl Iterator<Item = (&'a String, &'a FileRecord)> + 'a {
+    ) -> impl Iterator<Item = (&'a String, &'a FileRecord, FileState)> + 'a {
         use std::ops::Bound;
         let start = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.to_owned()));
-        self.records.range((start, Bound::Unbounded))
+        let records = self.records.range((start, Bound::Unbounded));
+        records.map(|(key, record)| (key, record, record.shown_state(&self.recipe)))
+    }
+
+    /// Work on a file begins.
+    pub fn begin(&mut self, key: &str, progress: &Progress) {
+        if let Some(record) = self.records.get_mut(key) {
+            record.progress = progress.clone();
+        }
+    }
+
+    /// Keys of files that failed: those of `keys`, or all when there are none.
+    pub fn failed(&self, keys: &[String]) -> Vec<String> {
+        let is_failed =
+            |record: &FileRecord| !record.busy && matches!(record.state, FileState::Failed { .. });
+        if keys.is_empty() {
+            let failed = self.records.iter().filter(|(_, record)| is_failed(record));
+            return failed.map(|(key, _)| key.clone()).collect();
+        }
+        let failed = keys.iter().filter(|key| self.records.get(*key).is_some_and(is_failed));
+        failed.cloned().collect()
+    }
+
+    /// As [`Self::failed`], those that nothing but a change leads to another try of. They are busy until they are finished.
+    pub fn take_dead(&mut self, keys: &[String]) -> Vec<String> {
+        let mut dead = self.failed(keys);
+        dead.retain(|key| match self.records.get_mut(key) {
+            Some(record) if record.stored && record.retry_at.is_none() => {
+                record.busy = true;
+                true
+            }
+            _ => false,
+        });
+        dead
+    }
+
+    /// Lets failed files be tried again at the next look.
+    pub fn retry(&mut self, keys: &[String], now: Instant) {
+        for key in keys {
+            if let Some(record) = self.records.get_mut(key) {
+                record.retry_at = Some(now);
+            }
+        }
+    }
+
+    /// Lets documents of other recipes be made again at the next look. Returns how many there are.
+    pub fn accept_recipe(&mut self) -> u64 {
+        self.accepted = Some(self.recipe.clone());
+        self.counts().outdated
     }
 
     /// Whether the ledger has an entry of any file.
@@ -189,8 +275,11 @@ impl Files {
         for record in self.records.values() {
             match record.state {
                 _ if record.busy => counts.pending += 1,
-                FileState::Queued => counts.pending += 1,
-                FileState::Indexed => counts.indexed += 1,
+                FileState::Queued | FileState::Extracting | FileState::Embedding => counts.pending += 1,
+                FileState::Indexed | FileState::Outdated => {
+                    counts.indexed += 1;
+                    counts.outdated += u64::from(record.is_outdated(&self.recipe));
+                }
                 FileState::Failed { .. } => counts.failed += 1,
                 FileState::Skipped { .. } => counts.skipped += 1,
             }
@@ -255,6 +344,7 @@ impl Files {
     /// What has to be done so that the collection agrees with what was seen.
     pub fn plan(&mut self, survey: Survey, at: &Circumstances<'_>) -> Plan {
         let mut plan = Plan::default();
+        at.recipe.clone_into(&mut self.recipe);
         let absent = self.absent(&survey);
         let (mut fresh, mut gone) = (Vec::new(), Vec::new());
         for (key, observation) in survey.seen {
@@ -309,6 +399,7 @@ impl Files {
         fresh: &mut Vec<(String, FileStat)>,
     ) {
         self.vanishing.remove(&key);
+        let accepted = at.reingest_outdated || self.accepted.as_deref() == Some(at.recipe);
         let is_young = is_young(&stat, at) && !at.closed.iter().any(|closed| within(&key, closed));
         let record = self
             .records
@@ -323,7 +414,7 @@ impl Files {
         if let Some(known) = record.stat.as_mut().filter(|known| known.same_content(&stat)) {
             known.inode = stat.inode;
         }
-        if !record.is_due(&stat, at) {
+        if !record.is_due(&stat, at, accepted) {
             return;
         }
         if is_young {
@@ -487,6 +578,13 @@ impl FileRecord {
         self.retry_at = Some(retry_at);
     }
 
+    /// Its failure is settled: it is left alone until it changes.
+    pub fn set_cleared(&mut self, reason: String) {
+        self.state = FileState::Skipped { reason };
+        self.tries = 0;
+        self.retry_at = None;
+    }
+
     /// Nothing of it is stored any more.
     pub fn set_removed(&mut self) {
         self.stored = false;
@@ -559,6 +657,7 @@ mod tests {
                 now_ns: NOW_NS,
                 settle: Duration::from_millis(200),
                 removal_grace: GRACE,
+                reingest_outdated: false,
                 closed: &self.closed,
             };
             self.files.plan(survey, &circumstances)
@@ -584,15 +683,68 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_size_or_time_or_recipe_needs_a_reading() {
+    fn a_changed_size_or_time_needs_a_reading() {
         for changed in [stat(11, OLD_NS, 1), stat(10, OLD_NS + 1, 1)] {
             let mut case = Case::indexed(&["a"]);
             assert_eq!(case.plan(1, survey("", &[("a", Seen::File(changed))])).jobs, [ingest("a")]);
         }
+    }
+
+    #[test]
+    fn a_document_of_another_recipe_is_made_again_when_somebody_says_so() {
+        let mut case = Case::indexed(&["a", "b"]);
+        let outdate = |record: &mut FileRecord| record.version = "another recipe and the rest".into();
+        case.files.finish("a", case.start, false, outdate);
+        let seen =
+            || survey("", &[("a", Seen::File(stat(10, OLD_NS, 1))), ("b", Seen::File(stat(10, OLD_NS, 2)))]);
+        assert!(case.plan(1, seen()).jobs.is_empty());
+        let shown: Vec<_> = case.files.after(None).map(|(_, _, state)| state).collect();
+        assert_eq!(shown, [FileState::Outdated, FileState::Indexed]);
+        assert_eq!((case.files.counts().indexed, case.files.counts().outdated), (2, 1));
+        assert_eq!(case.files.accept_recipe(), 1);
+        assert_eq!(case.plan(2, seen()).jobs, [ingest("a")]);
+        // One that failed is tried with a new recipe in any case.
         let mut case = Case::indexed(&["a"]);
-        let change = |record: &mut FileRecord| record.version = "another recipe and the rest".into();
-        case.files.finish("a", case.start, false, change);
+        let fail = |record: &mut FileRecord| {
+            record.version = "another recipe and the rest".into();
+            record.state = FileState::Failed { reason: "broken".into() };
+        };
+        case.files.finish("a", case.start, false, fail);
         assert_eq!(case.plan(1, survey("", &[("a", Seen::File(stat(10, OLD_NS, 1)))])).jobs, [ingest("a")]);
+    }
+
+    #[test]
+    fn a_failed_file_waits_until_it_is_retried_and_a_cleared_one_until_it_changes() {
+        let mut case = Case::indexed(&["a"]);
+        let fail = |record: &mut FileRecord| record.state = FileState::Failed { reason: "broken".into() };
+        case.files.finish("a", case.start, false, fail);
+        let seen = |size| survey("", &[("a", Seen::File(stat(size, OLD_NS, 1)))]);
+        assert!(case.plan(1, seen(10)).jobs.is_empty());
+        assert_eq!(case.files.failed(&["b".into()]), [""; 0]);
+        let failed = case.files.failed(&[]);
+        assert_eq!(failed, ["a"]);
+        case.files.retry(&failed, case.start);
+        assert_eq!(case.plan(2, seen(10)).jobs, [ingest("a")]);
+        assert_eq!(case.files.failed(&[]), [""; 0], "it is in work");
+        case.files.finish("a", case.start, false, |record| record.set_cleared("broken".into()));
+        assert!(case.plan(3, seen(10)).jobs.is_empty());
+        assert_eq!(case.plan(4, seen(11)).jobs, [ingest("a")]);
+    }
+
+    #[test]
+    fn work_shows_how_far_it_is() {
+        let mut case = Case::indexed(&["a"]);
+        case.plan(1, survey("", &[("a", Seen::File(stat(11, OLD_NS, 1)))]));
+        let progress = Progress::default();
+        case.files.begin("a", &progress);
+        let shown = |files: &Files| files.after(None).map(|(_, _, state)| state).next().unwrap();
+        assert_eq!(shown(&case.files), FileState::Queued);
+        progress.set(Stage::Extracting);
+        assert_eq!(shown(&case.files), FileState::Extracting);
+        progress.set(Stage::Embedding);
+        assert_eq!(shown(&case.files), FileState::Embedding);
+        case.store("a", stat(11, OLD_NS, 1), NOW_NS);
+        assert_eq!(shown(&case.files), FileState::Indexed);
     }
 
     #[test]

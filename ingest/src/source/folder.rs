@@ -5,19 +5,21 @@ use std::collections::{HashSet, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::config::SourceConfig;
+use super::config::{MIN_GUARDED_FILES, SourceConfig};
 use super::events::{Due, Hint, Pending, Watch};
 use super::files::{Circumstances, FileRecord, Job, Plan};
 use super::job::{Done, FileResult, Order, Worker, now_ns, run_blocking};
 use super::rules::Rules;
 use super::status::{Noticing, Shared};
 use super::survey::{RootIdentity, Survey, Surveyor, root_identity};
+use crate::document::{DocumentEntry, Progress};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A folder that the system can't watch is offered to it again after this.
@@ -26,6 +28,8 @@ const WATCH_RETRY: Duration = Duration::from_secs(600);
 const SCAN_SHARE: u32 = 10;
 /// Scans that were asked for, too.
 const ASKED_SCAN_SHARE: u32 = 2;
+/// Field of the error that says that too much is missing.
+const LOSS_FIELD: &str = "loss";
 /// Hints taken before anything else is done.
 const HINTS_AT_ONCE: usize = 4_096;
 
@@ -311,8 +315,10 @@ impl Folder {
         let interval =
             if self.watch.is_some() { self.config.scan_interval } else { self.config.poll_interval };
         self.next_scan = now + interval.max(elapsed * SCAN_SHARE);
+        self.shared.loss_accepted.store(false, Ordering::Release);
         let mut health = self.shared.health.lock();
         health.unavailable = None;
+        health.doubts_loss = false;
         health.trouble = scan.trouble;
         health.scanning = false;
         health.scans += 1;
@@ -331,6 +337,10 @@ impl Folder {
             );
         }
         health.unavailable = Some(message);
+        health.doubts_loss = error.field() == Some(LOSS_FIELD);
+        if !health.doubts_loss {
+            self.shared.loss_accepted.store(false, Ordering::Release);
+        }
         health.scanning = false;
         drop(health);
         self.drop_watch();
@@ -376,7 +386,11 @@ impl Folder {
         while self.running < self.config.concurrent_files.max(1) {
             let Some(surveyor) = self.surveyor.clone() else { return };
             let Some(job) = self.urgent.pop_front().or_else(|| self.backlog.pop_front()) else { return };
-            let order = Order { job, surveyor, recipe: self.recipe.clone() };
+            let progress = Progress::default();
+            if let Job::Ingest { key, .. } | Job::Move { to: key, .. } = &job {
+                self.shared.files.lock().begin(key, &progress);
+            }
+            let order = Order { job, surveyor, recipe: self.recipe.clone(), progress };
             let worker = Arc::clone(&self.worker);
             self.running += 1;
             self.tasks.spawn(async move {
@@ -488,7 +502,7 @@ async fn next_hint(watch: &mut Option<Watch>) -> Option<Hint> {
 async fn scan(shared: Arc<Shared>, worker: &Worker, config: SourceConfig, before: Before) -> Result<Scan> {
     let started = Instant::now();
     let collection = &shared.source.collection;
-    let recipe = worker.pipeline.recipe(collection).await?;
+    let recipe = worker.pipeline.recipe(collection, &shared.source.options).await?;
     let entries = worker.sink.documents_of_source(collection, &shared.source.id).await?;
     run_blocking(move || {
         let root = shared.root();
@@ -506,7 +520,7 @@ async fn scan(shared: Arc<Shared>, worker: &Worker, config: SourceConfig, before
             max_files: config.max_files,
         };
         let mut survey = surveyor.whole()?;
-        check_empty(&shared, &survey, entries.len(), before.root)?;
+        check_loss(&shared, &survey, &entries, before.root)?;
         let (root, trouble) = (survey.root, survey.trouble.take());
         let foreign = shared.files.lock().take_ledger(entries, &surveyor.names, started);
         let plan = plan(&shared, &config, survey, &recipe, &HashSet::new());
@@ -515,19 +529,40 @@ async fn scan(shared: Arc<Shared>, worker: &Worker, config: SourceConfig, before
     .await
 }
 
-/// A folder that is suddenly empty may be a disk that is not mounted. It counts as empty when this very folder was seen
-/// before: then its files were deleted.
-fn check_empty(shared: &Shared, survey: &Survey, stored: usize, before: Option<RootIdentity>) -> Result<()> {
+/// A folder that is suddenly empty, or lacks most of what is stored, may be a disk that is not mounted, or another one.
+/// Where this very folder was seen before, its files were deleted; else a person has to say so.
+fn check_loss(
+    shared: &Shared,
+    survey: &Survey,
+    entries: &[DocumentEntry],
+    before: Option<RootIdentity>,
+) -> Result<()> {
     let is_known = before == Some(survey.root);
-    let is_expected = is_known || (stored == 0 && !shared.files.lock().any_stored());
-    if !survey.root_is_empty || is_expected {
+    if is_known || (entries.is_empty() && !shared.files.lock().any_stored()) {
         return Ok(());
     }
+    let stored: Vec<&str> = entries.iter().filter_map(|entry| shared.names.key_of_id(&entry.id)).collect();
+    // One that is left out by now lies there nevertheless.
+    let is_gone = |key: &&&str| {
+        let is_unseen = !survey.seen.contains_key(**key) && !survey.is_unreadable(key);
+        is_unseen && std::fs::symlink_metadata(shared.root().join(key)).is_err()
+    };
+    let gone = stored.iter().filter(is_gone).count();
+    let lacks_most = stored.len() >= MIN_GUARDED_FILES && gone * 2 > stored.len();
+    if !(survey.root_is_empty || lacks_most) || shared.loss_accepted.swap(false, Ordering::AcqRel) {
+        return Ok(());
+    }
+    let found = if survey.root_is_empty {
+        format!("the folder is empty, but {} of its files are indexed", entries.len())
+    } else {
+        format!("{gone} of the {} files that are indexed are not in the folder", stored.len())
+    };
     let message = format!(
-        "the folder is empty, but {stored} of its files are indexed: nothing is deleted, in case a disk is not \
-         mounted; put a file into it, or remove the source with its documents"
+        "{found}: nothing is deleted, in case a disk is not mounted, or another one is; if they are meant to be \
+         gone, say so (ragstone source scan --accept-loss {})",
+        shared.source.id
     );
-    Err(Error::new(ErrorKind::Unavailable, message))
+    Err(Error::new(ErrorKind::Unavailable, message).at(LOSS_FIELD))
 }
 
 /// What follows from a survey. Heavy for a large one.
@@ -544,6 +579,7 @@ fn plan(
         now_ns: now_ns(),
         settle: config.settle,
         removal_grace: config.removal_grace,
+        reingest_outdated: config.reingest_outdated,
         closed,
     };
     shared.files.lock().plan(survey, &circumstances)

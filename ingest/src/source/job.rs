@@ -14,7 +14,7 @@ use super::FolderSource;
 use super::files::{FileState, Job};
 use super::names::{Names, file_name, file_url, slashed};
 use super::survey::{FileStat, Seen, Surveyor, reason};
-use crate::document::{DocumentEntry, EntryState, RawDocument};
+use crate::document::{DocumentEntry, EntryState, Progress, RawDocument};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::{Admission, CONTENT_FIELD, Pipeline};
 use crate::sink::BatchSink;
@@ -64,6 +64,8 @@ pub(crate) struct Order {
     pub job: Job,
     pub surveyor: Surveyor,
     pub recipe: String,
+    /// Where the job tells how far it is.
+    pub progress: Progress,
 }
 
 struct Content {
@@ -110,7 +112,8 @@ impl Worker {
 
     async fn ingest(&self, order: &Order, key: &str, path: &Path) -> Result<FileResult, FileResult> {
         let content = self.read(order, path).await?;
-        let raw = self.raw(&order.surveyor.names, key, path, content.data.clone(), content.stat);
+        let mut raw = self.raw(&order.surveyor.names, key, path, content.data.clone(), content.stat);
+        raw.progress = order.progress.clone();
         self.hand_over(order, raw, content).await
     }
 
@@ -125,11 +128,12 @@ impl Worker {
     ) -> Result<FileResult, FileResult> {
         let content = self.read(order, to.1).await?;
         let names = &order.surveyor.names;
-        let raw = self.raw(names, to.0, to.1, content.data.clone(), content.stat);
+        let mut raw = self.raw(names, to.0, to.1, content.data.clone(), content.stat);
         let before = self.raw(names, from.0, from.1, content.data.clone(), content.stat);
         let stat = content.stat;
         let retry = |error| FileResult::Retry { error, stat: Some(stat) };
         *moved = self.move_points(before, &raw, &order.recipe).await.map_err(retry)?;
+        raw.progress = order.progress.clone();
         self.hand_over(order, raw, content).await
     }
 
@@ -249,6 +253,7 @@ impl Worker {
             metadata,
             modified_ns: Some(stat.modified_ns),
             source_id: self.source.id.clone(),
+            options: Arc::new(self.source.options.clone()),
             ..RawDocument::default()
         }
     }

@@ -21,6 +21,8 @@ mod tests;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use futures::future::join_all;
 use parking_lot::Mutex;
@@ -28,11 +30,13 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use self::config::{MAX_IGNORE_PATTERN_BYTES, MAX_IGNORE_PATTERNS, MAX_SOURCES, SourceConfig};
+use self::files::FileRecord;
 pub use self::files::{FileCounts, FileState};
 use self::folder::Folder;
 use self::job::{Worker, run_blocking};
 use self::status::Shared;
 pub use self::status::{FileStatus, FilesPage, Noticing, SourceState, SourceStatus};
+use crate::document::{EntryState, IngestOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::Pipeline;
 use crate::sink::BatchSink;
@@ -49,6 +53,12 @@ pub struct FolderSource {
     /// Patterns of files to leave out, in `.gitignore` form, beside the folder's own `.gitignore` files.
     #[serde(default)]
     pub ignore: Vec<String>,
+    /// Changes are found by scans only: where the system does not tell of them (network folders, containers).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub poll: bool,
+    /// How its files are read. Passwords are not stored with it.
+    #[serde(default)]
+    pub options: IngestOptions,
 }
 
 impl FolderSource {
@@ -61,7 +71,8 @@ impl FolderSource {
         rules::check_patterns(&ignore)?;
         let hash = blake3::hash(format!("{collection}\0{}", root.display()).as_bytes()).to_hex();
         let id = format!("folder-{}", hash.get(..16).unwrap_or_default());
-        Ok(Self { id, collection: collection.to_owned(), root, ignore })
+        let options = IngestOptions::default();
+        Ok(Self { id, collection: collection.to_owned(), root, ignore, poll: false, options })
     }
 
     /// Checks that the folder is there now. For whoever adds one; a source that exists may be away for a while.
@@ -112,12 +123,25 @@ impl SourceManager {
     /// # Errors
     /// `InvalidArgument` for a bad path or pattern, `FailedPrecondition` when a source of this id, or one of an
     /// overlapping folder in the same collection, is there already, `ResourceExhausted` when there are too many.
-    pub fn add(&self, mut source: FolderSource) -> Result<SourceStatus> {
+    pub fn add(&self, source: FolderSource) -> Result<SourceStatus> {
+        self.add_with(source, self.config.clone())
+    }
+
+    /// As [`Self::add`], for a source whose options were changed: its documents are made again as they say.
+    ///
+    /// # Errors
+    /// As [`Self::add`].
+    pub fn add_changed(&self, source: FolderSource) -> Result<SourceStatus> {
+        self.add_with(source, SourceConfig { reingest_outdated: true, ..self.config.clone() })
+    }
+
+    fn add_with(&self, mut source: FolderSource, mut config: SourceConfig) -> Result<SourceStatus> {
         source.root = names::absolute_root(&source.root)?;
         rules::check_patterns(&source.ignore)?;
         let mut running = self.running.lock();
         check_room(&source, &running)?;
-        let noticing = if self.config.events {
+        config.events &= !source.poll;
+        let noticing = if config.events {
             Noticing::Events
         } else {
             Noticing::Scans { reason: "events are switched off".into() }
@@ -129,7 +153,7 @@ impl SourceManager {
             sink: Arc::clone(&self.sink),
         });
         let cancel = CancellationToken::new();
-        let folder = Folder::new(Arc::clone(&shared), worker, self.config.clone(), cancel.clone());
+        let folder = Folder::new(Arc::clone(&shared), worker, config, cancel.clone());
         let task = tokio::spawn(folder.run());
         let status = shared.status();
         running.insert(source.id, Running { shared, cancel, task });
@@ -175,7 +199,111 @@ impl SourceManager {
     /// # Errors
     /// `NotFound`.
     pub fn files(&self, id: &str, after: Option<&str>, limit: usize) -> Result<FilesPage> {
-        Ok(self.shared(id)?.page(after, limit))
+        self.files_where(id, after, limit, |_| true)
+    }
+
+    /// As [`Self::files`], of those whose state is wanted.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn files_where(
+        &self,
+        id: &str,
+        after: Option<&str>,
+        limit: usize,
+        wanted: impl Fn(&FileState) -> bool,
+    ) -> Result<FilesPage> {
+        Ok(self.shared(id)?.page(after, limit, wanted))
+    }
+
+    /// Tries files that failed again now: those at `paths`, relative to the source, or all when there are none. Returns
+    /// how many.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn retry(&self, id: &str, paths: &[String]) -> Result<u64> {
+        let shared = self.shared(id)?;
+        let mut files = shared.files.lock();
+        let failed = files.failed(&shared.keys(paths));
+        files.retry(&failed, Instant::now());
+        drop(files);
+        shared.rescan.notify_one();
+        Ok(failed.len() as u64)
+    }
+
+    /// Takes files that failed for good off the list of failures, as [`Self::retry`] chooses them; they are left alone until
+    /// they change. What is stored of their older versions stays. Those that are going to be tried again stay listed.
+    /// Returns how many were taken off.
+    ///
+    /// # Errors
+    /// `NotFound`, and those of the sink.
+    pub async fn clear(&self, id: &str, paths: &[String]) -> Result<u64> {
+        let shared = self.shared(id)?;
+        let dead = shared.files.lock().take_dead(&shared.keys(paths));
+        let (mut cleared, mut outcome, mut again) = (0, Ok(()), false);
+        for key in dead {
+            let reason = match &outcome {
+                Ok(()) => self.clear_one(&shared, &key).await,
+                Err(_) => Ok(None),
+            };
+            let reason = reason.unwrap_or_else(|error| {
+                outcome = Err(error);
+                None
+            });
+            cleared += u64::from(reason.is_some());
+            let change = |record: &mut FileRecord| {
+                if let Some(reason) = reason {
+                    record.set_cleared(reason);
+                }
+            };
+            again |= shared.files.lock().finish(&key, Instant::now(), true, change);
+        }
+        if again {
+            shared.rescan.notify_one();
+        }
+        outcome.map(|()| cleared)
+    }
+
+    /// Makes the ledger leave a failed document alone. Returns the reason that it is given; `None` when it is not a failed
+    /// one any more.
+    async fn clear_one(&self, shared: &Shared, key: &str) -> Result<Option<String>> {
+        let collection = &shared.source.collection;
+        let stored = self.sink.document(collection, &shared.names.id(key)).await?;
+        let Some(mut entry) = stored else { return Ok(None) };
+        let EntryState::Failed { reason } = entry.state else { return Ok(None) };
+        let reason = format!("cleared by hand: {reason}");
+        entry.state = EntryState::Skipped { reason: reason.clone() };
+        self.sink.put_document(collection, entry, None).await?;
+        Ok(Some(reason))
+    }
+
+    /// Makes the documents of a source again that were made with other settings of extraction, chunking or embedding than
+    /// the present ones. Returns how many there are as of the last scan.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn reingest_outdated(&self, id: &str) -> Result<u64> {
+        let shared = self.shared(id)?;
+        let outdated = shared.files.lock().accept_recipe();
+        shared.rescan.notify_one();
+        Ok(outdated)
+    }
+
+    /// Says that what is missing in the folder is meant to be gone, where the source is unavailable because it doubts
+    /// that. It scans, and deletes the documents.
+    ///
+    /// # Errors
+    /// `NotFound`, and `FailedPrecondition` when it does not doubt anything.
+    pub fn accept_loss(&self, id: &str) -> Result<()> {
+        let shared = self.shared(id)?;
+        if !shared.health.lock().doubts_loss {
+            let message =
+                format!("source \"{}\" does not wait for this: nothing was held back", shared.source.id);
+            return Err(Error::new(ErrorKind::FailedPrecondition, message).at("accept_loss"));
+        }
+        shared.loss_accepted.store(true, Ordering::Release);
+        shared.rescan.notify_one();
+        Ok(())
     }
 
     /// Scans a source now.

@@ -1,6 +1,8 @@
 //! What a watched folder tells about itself. Shared between the folder's task, which writes it, and whoever asks.
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -60,6 +62,10 @@ pub struct FileStatus {
     pub document_id: String,
     /// Its points.
     pub chunks: u32,
+    /// Tries in a row that failed and may yet succeed.
+    pub tries: u32,
+    /// When a file that failed is tried again; `None` where only a change of the file, or a person, leads to another try.
+    pub retry_at: Option<SystemTime>,
 }
 
 /// Files of a source in the order of their document ids.
@@ -79,6 +85,8 @@ pub(crate) struct Shared {
     pub health: Mutex<Health>,
     /// Asks for a scan.
     pub rescan: Notify,
+    /// A person has said that the files are meant to be gone, for the next scan.
+    pub loss_accepted: AtomicBool,
 }
 
 /// The part of a source's status that is not about single files.
@@ -86,6 +94,8 @@ pub(crate) struct Shared {
 pub(crate) struct Health {
     /// Nothing can be done now, for this reason.
     pub unavailable: Option<String>,
+    /// The reason is that so much is missing that a person has to say whether it is meant to be.
+    pub doubts_loss: bool,
     /// A part can't be read, for this reason.
     pub trouble: Option<String>,
     pub noticing: Noticing,
@@ -98,13 +108,22 @@ pub(crate) struct Health {
 
 impl Shared {
     pub fn new(source: FolderSource, noticing: Noticing) -> Self {
-        let health = Health { unavailable: None, trouble: None, noticing, scanning: true, jobs: 0, scans: 0 };
+        let health = Health {
+            unavailable: None,
+            doubts_loss: false,
+            trouble: None,
+            noticing,
+            scanning: true,
+            jobs: 0,
+            scans: 0,
+        };
         Self {
             names: Names::new(&source.root),
             source,
             files: Mutex::default(),
             health: Mutex::new(health),
             rescan: Notify::new(),
+            loss_accepted: AtomicBool::new(false),
         }
     }
 
@@ -118,6 +137,8 @@ impl Shared {
             None => SourceState::Watching,
         };
         let blind = match &health.noticing {
+            // That is as it should be.
+            Noticing::Scans { .. } if self.source.poll => None,
             Noticing::Scans { reason } => Some(format!("changes are found by scanning only: {reason}")),
             Noticing::Events => None,
         };
@@ -131,12 +152,12 @@ impl Shared {
         }
     }
 
-    /// Its files behind `after`, which is [`FilesPage::next`] of the page before.
-    pub fn page(&self, after: Option<&str>, limit: usize) -> FilesPage {
+    /// Those of its files behind `after`, which is [`FilesPage::next`] of the page before, whose state is wanted.
+    pub fn page(&self, after: Option<&str>, limit: usize, wanted: impl Fn(&FileState) -> bool) -> FilesPage {
         let files = self.files.lock();
         let mut page = FilesPage::default();
         let mut last = None;
-        for (key, record) in files.after(after) {
+        for (key, record, state) in files.after(after).filter(|(_, _, state)| wanted(state)) {
             if page.files.len() == limit {
                 page.next = last;
                 break;
@@ -144,12 +165,19 @@ impl Shared {
             last = Some(key.clone());
             page.files.push(FileStatus {
                 path: super::names::slashed(&record.path),
-                state: record.shown_state(),
+                state,
                 document_id: self.names.id(key),
                 chunks: record.chunks,
+                tries: record.tries,
+                retry_at: record.retry_time(),
             });
         }
         page
+    }
+
+    /// Keys of paths relative to the source.
+    pub fn keys(&self, paths: &[String]) -> Vec<String> {
+        paths.iter().map(|path| self.names.key(std::path::Path::new(path))).collect()
     }
 
     /// The folder.

@@ -88,6 +88,7 @@ fn passages(
         max_tokens: Some(usize::from(args.tokens)),
         overlap_tokens: 0,
         min_tokens: usize::from(args.tokens) / 2,
+        ..ChunkerParams::default()
     };
     let mut found = BTreeMap::new();
     let mut skipped = 0;

@@ -1,5 +1,6 @@
 //! Which files a path means, and what is told about each beside its content.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -7,28 +8,30 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use ragstone_proto::v1::ingest_document_request::Content;
 use ragstone_proto::v1::{IngestDocumentRequest, Payload, Value, value};
 
+use super::Reading;
+
 /// Largest file that is sent in one message.
 pub(super) const MAX_SENT_BYTES: u64 = 60 << 20;
 
 /// A file to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct FoundFile {
+pub(in crate::cli) struct FoundFile {
     /// Absolute.
-    pub(super) path: PathBuf,
+    pub(in crate::cli) path: PathBuf,
     /// The part below the folder that was named, or the file's name.
-    pub(super) relative: PathBuf,
+    pub(in crate::cli) relative: PathBuf,
     /// Whether the file itself was named on the command line.
-    pub(super) named: bool,
+    pub(in crate::cli) named: bool,
 }
 
 /// What the walk could not look at.
-pub(super) struct Unreadable {
-    pub(super) message: String,
-    pub(super) named: bool,
+pub(in crate::cli) struct Unreadable {
+    pub(in crate::cli) message: String,
+    pub(in crate::cli) named: bool,
 }
 
 /// Finds the files that the paths mean, in a stable order, each once.
-pub(super) fn find(paths: &[PathBuf]) -> (Vec<FoundFile>, Vec<Unreadable>) {
+pub(in crate::cli) fn find(paths: &[PathBuf]) -> (Vec<FoundFile>, Vec<Unreadable>) {
     let mut found = Vec::new();
     let mut unreadable = Vec::new();
     for path in paths {
@@ -64,7 +67,12 @@ fn walk(root: &Path, found: &mut Vec<FoundFile>, unreadable: &mut Vec<Unreadable
 }
 
 /// Reads a file into a request. Blocks.
-pub(super) fn request(collection: &str, file: &FoundFile, tag: u64) -> Result<IngestDocumentRequest, String> {
+pub(super) fn request(
+    collection: &str,
+    file: &FoundFile,
+    tag: u64,
+    reading: &Reading,
+) -> Result<IngestDocumentRequest, String> {
     let path = file.path.to_str().ok_or("the name is not UTF-8; --watch can read it")?;
     let about = std::fs::metadata(path).map_err(|error| error.to_string())?;
     if about.len() > MAX_SENT_BYTES {
@@ -81,14 +89,16 @@ pub(super) fn request(collection: &str, file: &FoundFile, tag: u64) -> Result<In
         file_name: file.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         content: Some(Content::Data(data.into())),
         uri: file_uri(path),
-        metadata: Some(metadata(file, &about)),
+        metadata: Some(metadata(file, &about, reading)),
+        chunk: reading.chunk.clone(),
+        passwords: reading.passwords.clone(),
         tag,
         ..IngestDocumentRequest::default()
     })
 }
 
 /// The same payload that a watched folder gives its files.
-fn metadata(file: &FoundFile, about: &std::fs::Metadata) -> Payload {
+fn metadata(file: &FoundFile, about: &std::fs::Metadata, reading: &Reading) -> Payload {
     let text = |text: String| Value { kind: Some(value::Kind::StringValue(text)) };
     let name = file.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let extension = file.path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
@@ -97,13 +107,22 @@ fn metadata(file: &FoundFile, about: &std::fs::Metadata) -> Payload {
     let mut fields = vec![
         ("file_name", text(name)),
         ("file_ext", text(extension)),
-        ("path", text(relative)),
+        ("path", text(relative.clone())),
         ("size", Value { kind: Some(size) }),
     ];
     if let Ok(modified) = about.modified() {
         fields.push(("modified", text(rfc3339(modified))));
     }
-    Payload { fields: fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect() }
+    let mut fields: HashMap<String, Value> =
+        fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    for (name, value) in reading.path_fields.as_ref().map(|rule| rule.of(&relative)).unwrap_or_default() {
+        let kind = match value.as_i64() {
+            Some(number) => value::Kind::IntegerValue(number),
+            None => value::Kind::StringValue(value.as_str().unwrap_or_default().to_owned()),
+        };
+        fields.entry(name).or_insert(Value { kind: Some(kind) });
+    }
+    Payload { fields }
 }
 
 fn rfc3339(time: SystemTime) -> String {
@@ -168,7 +187,7 @@ mod tests {
     fn requests_carry_identity_and_metadata() {
         let folder = folder(&[("sub/Ä b.TXT", "hello")]);
         let (found, _) = find(&[folder.path().to_owned()]);
-        let request = request("c", &found[0], 7).unwrap();
+        let request = request("c", &found[0], 7, &Reading::default()).unwrap();
         assert_eq!((request.tag, request.file_name.as_str()), (7, "Ä b.TXT"));
         assert!(
             request.uri.starts_with("file:///") && request.uri.ends_with("/sub/%C3%84%20b.TXT"),
@@ -192,6 +211,6 @@ mod tests {
         let path = folder.path().join("big.txt");
         std::fs::File::options().write(true).open(&path).unwrap().set_len(MAX_SENT_BYTES + 1).unwrap();
         let (found, _) = find(&[path]);
-        assert!(request("c", &found[0], 0).unwrap_err().contains("--watch"));
+        assert!(request("c", &found[0], 0, &Reading::default()).unwrap_err().contains("--watch"));
     }
 }

@@ -2,14 +2,18 @@
 //!
 //! Without `--watch` the files are read here and sent; with it the server reads them itself, and goes on watching.
 
-mod files;
+pub(super) mod chunk_settings;
+pub(super) mod files;
 mod send;
 pub(super) mod watching;
 
 use std::path::PathBuf;
 
+use ragstone_ingest::document::PathFields;
+use ragstone_proto::v1::ChunkSettings;
+
 use super::connection::{Connection, Target};
-use super::failure::Outcome;
+use super::failure::{Failure, Outcome};
 use super::interrupt;
 
 /// Ingest files and folders into a collection
@@ -34,6 +38,19 @@ pub(super) struct Args {
     /// With --watch: leave out what matches, in .gitignore form, may be given several times
     #[arg(long, value_name = "PATTERN", requires = "watch")]
     ignore: Vec<String>,
+    /// With --watch: find changes by scans only, for network folders and others where the system does not tell of them
+    #[arg(long, requires = "watch")]
+    poll: bool,
+    /// Payload fields that follow from the path below the folder, as in: {team}/{year:integer}-*
+    #[arg(long, value_name = "PATTERN")]
+    path_fields: Option<PathFields>,
+    /// How text is cut, may be given several times: strategy=structure|tokens|sentences, max_tokens=N, overlap_tokens=N,
+    /// min_tokens=N, parent_tokens=N, context=title_and_headings|title|none; MEDIA/TYPE:KEY=VALUE for one type of document
+    #[arg(long, value_name = "KEY=VALUE")]
+    chunk: Vec<String>,
+    /// Passwords for encrypted files, one per line (for a watched folder they stand in the server's configuration)
+    #[arg(long, value_name = "FILE", conflicts_with = "watch")]
+    passwords: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -41,12 +58,38 @@ pub(super) struct Args {
     target: Target,
 }
 
+/// How the files of a call are read.
+#[derive(Debug, Clone, Default)]
+pub(in crate::cli) struct Reading {
+    pub(in crate::cli) path_fields: Option<PathFields>,
+    pub(in crate::cli) chunk: Option<ChunkSettings>,
+    pub(in crate::cli) passwords: Vec<String>,
+    pub(in crate::cli) poll: bool,
+}
+
+impl Reading {
+    fn of(args: &Args) -> Outcome<Self> {
+        let passwords = match &args.passwords {
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?,
+            None => String::new(),
+        };
+        Ok(Self {
+            path_fields: args.path_fields.clone(),
+            chunk: chunk_settings::parse(&args.chunk).map_err(Failure::usage)?,
+            passwords: passwords.lines().map(str::to_owned).collect(),
+            poll: args.poll,
+        })
+    }
+}
+
 pub(super) async fn run(args: Args) -> Outcome {
+    let reading = Reading::of(&args)?;
     let interrupted = interrupt::listen();
     let connection = Connection::open(&args.target).await?;
     let outcome = match connection.require_collection(&args.collection, args.create).await {
-        Ok(_) if args.watch => watching::run(&args, &connection, &interrupted).await,
-        Ok(_) => send::run(&args, &connection, &interrupted).await,
+        Ok(_) if args.watch => watching::run(&args, &reading, &connection, &interrupted).await,
+        Ok(_) => send::run(&args, reading, &connection, &interrupted).await,
         Err(failure) => Err(failure),
     };
     connection.close().await?;

@@ -1,15 +1,22 @@
-//! Sends files over the document stream and follows what became of each.
+//! Sends files over the ingest stream, no faster than the server grants, and follows what became of each.
 
 use std::sync::Arc;
 
-use ragstone_proto::v1::{DocumentOutcome, IngestDocumentRequest, IngestDocumentResponse};
+use ragstone_proto::v1::ingest_document_request::Content;
+use ragstone_proto::v1::ingest_stream_reply::Message as Reply;
+use ragstone_proto::v1::ingest_stream_request::Message as Request;
+use ragstone_proto::v1::{
+    DocumentOutcome, IngestCredit, IngestDocumentRequest, IngestDocumentResponse, IngestStreamOpen,
+    IngestStreamRequest, IngestWait,
+};
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use super::Args;
 use super::files::{FoundFile, find, request};
+use super::{Args, Reading};
 use crate::cli::connection::Connection;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::output::{count, one_line, print_json};
@@ -31,7 +38,12 @@ struct Summary {
     named_failed: bool,
 }
 
-pub(super) async fn run(args: &Args, connection: &Connection, interrupted: &CancellationToken) -> Outcome {
+pub(super) async fn run(
+    args: &Args,
+    reading: Reading,
+    connection: &Connection,
+    interrupted: &CancellationToken,
+) -> Outcome {
     let paths = args.paths.clone();
     let (files, unreadable) = tokio::task::spawn_blocking(move || find(&paths)).await?;
     let mut summary = Summary::default();
@@ -40,13 +52,13 @@ pub(super) async fn run(args: &Args, connection: &Connection, interrupted: &Canc
     }
     let files = Arc::new(files);
     let mut progress = Progress::new("ingesting", "files", Some(files.len() as u64));
-    send_all(args, connection, interrupted, &files, &mut summary, &mut progress).await?;
+    send_all((args, reading), connection, interrupted, &files, &mut summary, &mut progress).await?;
     drop(progress);
     report(args, &summary, files.len() as u64, interrupted.is_cancelled())
 }
 
 async fn send_all(
-    args: &Args,
+    (args, reading): (&Args, Reading),
     connection: &Connection,
     interrupted: &CancellationToken,
     files: &Arc<Vec<FoundFile>>,
@@ -55,22 +67,35 @@ async fn send_all(
 ) -> Outcome {
     let (requests, receiver) = mpsc::channel(READ_AHEAD);
     let (unsent, mut unsent_files) = mpsc::unbounded_channel();
+    let (granted, credit) = watch::channel(IngestCredit::default());
     let feeder = Feeder {
         collection: args.collection.clone(),
+        reading,
         files: files.clone(),
         stop: interrupted.clone(),
         requests,
         unsent,
+        credit,
+        sent: IngestCredit::default(),
     };
-    let feeding = tokio::task::spawn_blocking(move || feeder.run());
+    let runtime = Handle::current();
+    let feeding = tokio::task::spawn_blocking(move || feeder.run(&runtime));
     let mut ingest = connection.ingest();
-    let mut replies = ingest.ingest_documents(ReceiverStream::new(receiver)).await?.into_inner();
+    let mut replies = ingest.ingest_stream(ReceiverStream::new(receiver)).await?.into_inner();
     let mut finished = 0;
     loop {
         tokio::select! {
             reply = replies.message() => {
-                let Some(reply) = reply? else { break };
-                summary.add(&reply, files);
+                match reply?.map(|reply| reply.message) {
+                    None => break,
+                    Some(Some(Reply::Document(reply))) => summary.add(&reply, files),
+                    Some(Some(Reply::Credit(credit))) => {
+                        granted.send_replace(credit);
+                        continue;
+                    }
+                    // Nothing else was sent.
+                    Some(Some(Reply::Arrow(_)) | None) => continue,
+                }
             }
             Some((file, reason)) = unsent_files.recv() => summary.fail_file(&file, &reason),
         }
@@ -87,28 +112,60 @@ async fn send_all(
 /// Reads files and hands them to the stream until told to stop.
 struct Feeder {
     collection: String,
+    reading: Reading,
     files: Arc<Vec<FoundFile>>,
     stop: CancellationToken,
-    requests: mpsc::Sender<IngestDocumentRequest>,
+    requests: mpsc::Sender<IngestStreamRequest>,
     /// Files that could not be read, with the reason.
     unsent: mpsc::UnboundedSender<(FoundFile, String)>,
+    /// How far the server lets it go...
+    credit: watch::Receiver<IngestCredit>,
+    /// ...and how far it went.
+    sent: IngestCredit,
 }
 
 impl Feeder {
-    fn run(self) {
-        for (tag, file) in self.files.iter().enumerate() {
-            if self.stop.is_cancelled() {
+    fn run(mut self, runtime: &Handle) {
+        let open =
+            IngestStreamOpen { collection: self.collection.clone(), wait_for: IngestWait::Searchable.into() };
+        let mut going = self.send(Request::Open(open));
+        let files = Arc::clone(&self.files);
+        for (tag, file) in files.iter().enumerate() {
+            // When the stream is over, its error is told where it is read.
+            if !going || self.stop.is_cancelled() || !runtime.block_on(self.may_send()) {
                 return;
             }
-            let sent = match request(&self.collection, file, tag as u64) {
-                Ok(request) => self.requests.blocking_send(request).is_ok(),
+            going = match request(&self.collection, file, tag as u64, &self.reading) {
+                Ok(request) => {
+                    self.sent.items += 1;
+                    self.sent.bytes += content_bytes(&request);
+                    self.send(Request::Document(request))
+                }
                 Err(reason) => self.unsent.send((file.clone(), reason)).is_ok(),
             };
-            // The stream is over; its error is told where it is read.
-            if !sent {
-                return;
-            }
         }
+    }
+
+    fn send(&self, message: Request) -> bool {
+        self.requests.blocking_send(IngestStreamRequest { message: Some(message) }).is_ok()
+    }
+
+    /// Waits until the server lets it send one more; `false` when that won't come.
+    async fn may_send(&mut self) -> bool {
+        let sent = self.sent;
+        let enough = |credit: &IngestCredit| sent.items < credit.items && sent.bytes < credit.bytes;
+        tokio::select! {
+            granted = self.credit.wait_for(enough) => granted.is_ok(),
+            () = self.stop.cancelled() => false,
+        }
+    }
+}
+
+fn content_bytes(request: &IngestDocumentRequest) -> u64 {
+    match &request.content {
+        Some(Content::Data(data)) => data.len() as u64,
+        Some(Content::Text(text)) => text.len() as u64,
+        None => 0,
     }
 }
 

@@ -10,7 +10,7 @@ use ragstone_proto::v1::{
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::Args;
+use super::{Args, Reading};
 use crate::cli::connection::Connection;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::output::{count, one_line, print_json};
@@ -23,14 +23,19 @@ const MAX_TOLD_FAILURES: usize = 20;
 /// Files of one page of the list.
 const PAGE: u32 = 1_000;
 
-pub(super) async fn run(args: &Args, connection: &Connection, interrupted: &CancellationToken) -> Outcome {
+pub(super) async fn run(
+    args: &Args,
+    reading: &Reading,
+    connection: &Connection,
+    interrupted: &CancellationToken,
+) -> Outcome {
     let mut folders = Vec::new();
     for path in &args.paths {
         folders.push(folder(path)?);
     }
     let mut ids = Vec::new();
     for folder in &folders {
-        ids.push(add_source(connection, &args.collection, folder, &args.ignore).await?.id);
+        ids.push(add_source(connection, &args.collection, folder, &args.ignore, reading).await?.id);
     }
     let sources = wait_until_read(connection, &ids, interrupted).await?;
     if interrupted.is_cancelled() {
@@ -55,6 +60,7 @@ pub(in crate::cli) async fn add_source(
     collection: &str,
     folder: &Path,
     ignore: &[String],
+    reading: &Reading,
 ) -> Outcome<Source> {
     let path = folder
         .to_str()
@@ -62,13 +68,19 @@ pub(in crate::cli) async fn add_source(
     let mut ingest = connection.ingest();
     let known =
         ingest.list_sources(ListSourcesRequest { collection: collection.to_owned() }).await?.into_inner();
-    if let Some(source) = known.sources.into_iter().find(|source| source.path == path) {
+    let asks_for_nothing =
+        ignore.is_empty() && reading.path_fields.is_none() && reading.chunk.is_none() && !reading.poll;
+    let known = known.sources.into_iter().find(|source| source.path == path);
+    if let Some(source) = known.filter(|_| asks_for_nothing) {
         return Ok(source);
     }
     let request = AddSourceRequest {
         collection: collection.to_owned(),
         path: path.to_owned(),
         ignore: ignore.to_vec(),
+        path_fields: reading.path_fields.as_ref().map(|rule| rule.pattern().to_owned()).unwrap_or_default(),
+        chunk: reading.chunk.clone(),
+        poll: reading.poll,
     };
     Ok(ingest.add_source(request).await?.into_inner().source.unwrap_or_default())
 }
@@ -130,9 +142,14 @@ async fn tell_failures(connection: &Connection, source: &Source) -> Outcome {
     let mut told = 0;
     let mut page = String::new();
     loop {
-        let request = ListSourceFilesRequest { source_id: source.id.clone(), limit: Some(PAGE), page };
+        let request = ListSourceFilesRequest {
+            source_id: source.id.clone(),
+            limit: Some(PAGE),
+            page,
+            states: vec![FileState::Failed.into()],
+        };
         let reply = connection.ingest().list_source_files(request).await?.into_inner();
-        for file in reply.files.iter().filter(|file| file.state() == FileState::Failed) {
+        for file in &reply.files {
             if told == MAX_TOLD_FAILURES {
                 eprintln!("failed: and more; {} in all", source.files_failed);
                 return Ok(());

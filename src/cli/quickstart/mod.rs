@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::Connection;
 use super::failure::{Failure, Outcome};
+use super::ingest::Reading;
 use super::ingest::watching::{add_source, wait_until_read};
 use super::output::{Style, count, print_line};
 use super::{hits, interrupt};
@@ -96,7 +97,7 @@ async fn demonstrate(
     style: Style,
 ) -> Outcome {
     connection.require_collection(COLLECTION, true).await?;
-    let source = add_source(connection, COLLECTION, folder, &[]).await?;
+    let source = add_source(connection, COLLECTION, folder, &[], &Reading::default()).await?;
     let sources = wait_until_read(connection, &[source.id], interrupted).await?;
     if interrupted.is_cancelled() {
         return Err(Failure::failed("stopped"));

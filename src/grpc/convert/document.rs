@@ -1,13 +1,15 @@
 //! Documents, sources and imports.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use ragstone_index::document::{DocumentRecord, DocumentState};
-use ragstone_ingest::document::RawDocument;
+use ragstone_ingest::document::{IngestOptions, Passwords, Progress, RawDocument};
 use ragstone_ingest::pipeline::{Ingested, Outcome};
 use ragstone_proto::v1;
 use ragstone_proto::v1::ingest_document_request::Content;
 
-use super::{payload, rfc3339};
+use super::{chunk, payload, rfc3339};
 use crate::app::error::{Error, Result};
 use crate::app::sink::EXPIRES_AT_FIELD;
 
@@ -70,6 +72,12 @@ pub fn raw(request: v1::IngestDocumentRequest) -> Result<RawDocument> {
         metadata,
         modified_ns: None,
         source_id: String::new(),
+        options: Arc::new(IngestOptions {
+            passwords: Passwords::new(request.passwords)?,
+            path_fields: None,
+            chunk: chunk::settings(request.chunk)?,
+        }),
+        progress: Progress::default(),
     })
 }
 

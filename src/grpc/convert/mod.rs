@@ -1,6 +1,7 @@
 //! Between the wire types and the types of the application layer. Whatever a client can get wrong in the form of a
 //! request is found here and named by its path; what only the data can tell is the engine's question.
 
+pub mod chunk;
 pub mod document;
 pub mod filter;
 pub mod payload;

@@ -118,12 +118,13 @@ fn assemble(rows: &[Row], schema: &CollectionSchema) -> Result<RecordBatch> {
     };
     let ids: StringArray = rows.iter().map(|row| Some(row.id.as_str())).collect();
     add(batch::ID, Arc::new(ids), false);
-    let texts: [TextColumn; 5] = [
+    let texts: [TextColumn; 6] = [
         (batch::DOCUMENT_ID, |row| &row.origin.document_id),
         (batch::TEXT, |row| &row.text),
         (batch::URI, |row| &row.origin.uri),
         (batch::TITLE, |row| &row.origin.title),
         (batch::MEDIA_TYPE, |row| &row.origin.media_type),
+        (batch::PART, |row| &row.origin.part),
     ];
     for (name, value) in texts {
         // The wire has no absent string: an empty one is none.
@@ -136,8 +137,11 @@ fn assemble(rows: &[Row], schema: &CollectionSchema) -> Result<RecordBatch> {
         Arc::new(rows.iter().map(|row| row.payload.as_deref()).collect::<StringArray>()),
         true,
     );
-    let numbers: [NumberColumn<u32>; 2] =
-        [(batch::PAGE, |row| row.origin.page), (batch::CHUNK_INDEX, |row| row.origin.chunk_index)];
+    let numbers: [NumberColumn<u32>; 3] = [
+        (batch::PAGE, |row| row.origin.page),
+        (batch::CHUNK_INDEX, |row| row.origin.chunk_index),
+        (batch::PARENT, |row| row.origin.parent),
+    ];
     for (name, value) in numbers {
         add(name, Arc::new(rows.iter().map(value).collect::<UInt32Array>()), true);
     }

@@ -7,7 +7,8 @@ use ragstone_proto::v1::fusion::Method;
 
 use super::{filter, payload, select, vector};
 use crate::app::error::{Error, Result};
-use crate::app::search::{Answer, Mode, Query};
+use crate::app::parents::Parent;
+use crate::app::search::{Answer, MAX_PARENTS, Mode, Query};
 use crate::app::snippet::{Snippet, snippet};
 
 /// Hits when the request doesn't say.
@@ -33,6 +34,12 @@ pub fn query(request: v1::SearchRequest) -> Result<Query> {
         return Err(Error::invalid(
             "offset",
             format!("offset + limit is {}, over {MAX_LIMIT}", limit + offset),
+        ));
+    }
+    if request.with_parents && limit + offset > MAX_PARENTS {
+        return Err(Error::invalid(
+            "limit",
+            format!("with_parents gives at most {MAX_PARENTS} hits, offset included"),
         ));
     }
     if request.score_threshold.is_some_and(|score| !score.is_finite()) {
@@ -69,6 +76,7 @@ pub fn query(request: v1::SearchRequest) -> Result<Query> {
         },
         min_seq_no: request.min_seq_no,
         explain: request.explain,
+        parents: request.with_parents,
     })
 }
 
@@ -107,15 +115,16 @@ pub fn reply(answer: Answer) -> v1::SearchResponse {
     let phases = phases.map(|(phase, elapsed_us)| v1::PhaseTime { phase: phase.into(), elapsed_us });
     let plan = answer.explain.then(|| v1::Plan { steps: answer.plan, phases: phases.collect() });
     let highlights = answer.highlights;
+    let mut parents = answer.parents.into_iter();
     v1::SearchResponse {
-        hits: answer.hits.into_iter().map(|found| hit(found, highlights)).collect(),
+        hits: answer.hits.into_iter().map(|found| hit(found, highlights, parents.next().flatten())).collect(),
         seq_no: answer.seq_no,
         elapsed_us: answer.elapsed.as_micros() as u64,
         plan,
     }
 }
 
-fn hit(hit: Hit, highlights: bool) -> v1::Hit {
+fn hit(hit: Hit, highlights: bool, parent: Option<Parent>) -> v1::Hit {
     let highlight = highlights.then(|| {
         let Snippet { text, spans } = snippet(&hit.point.text, &hit.highlights);
         v1::Highlight { spans: wire_spans(&hit.highlights), snippet: text, snippet_spans: wire_spans(&spans) }
@@ -136,6 +145,11 @@ fn hit(hit: Hit, highlights: bool) -> v1::Hit {
             .collect(),
         highlight,
         legs: hit.legs.into_iter().map(leg).collect(),
+        parent: parent.map(|parent| v1::Parent {
+            text: parent.text,
+            span_start: parent.span.start,
+            span_end: parent.span.end,
+        }),
     }
 }
 

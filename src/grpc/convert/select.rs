@@ -57,5 +57,7 @@ pub fn origin(origin: ragstone_index::search::Origin) -> v1::Origin {
         chunk_index: origin.chunk_index,
         span_start: origin.span_start,
         span_end: origin.span_end,
+        part: origin.part,
+        parent: origin.parent,
     }
 }

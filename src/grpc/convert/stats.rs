@@ -2,6 +2,7 @@
 
 use ragstone_index::collection::{CollectionStats, SegmentStats, SpaceRecall};
 use ragstone_index::vector::{GraphReport, VectorIndexReport};
+use ragstone_ingest::embed::EmbedStats;
 use ragstone_proto::v1;
 
 /// Counts and sizes of a collection.
@@ -22,6 +23,19 @@ pub fn collection(name: String, stats: CollectionStats) -> v1::CollectionStats {
         recall: stats.recall.into_iter().map(recall).collect(),
         segments: stats.segments.into_iter().map(segment).collect(),
     }
+}
+
+/// What was embedded, and what did not have to be.
+pub fn embedding(stats: EmbedStats) -> v1::EmbeddingStats {
+    let cache = stats.cache.map(|cache| v1::VectorCacheStats {
+        hits: cache.hits,
+        misses: cache.misses,
+        damaged: cache.damaged,
+        vectors: cache.vectors,
+        bytes: cache.bytes,
+        limit_bytes: cache.limit_bytes,
+    });
+    v1::EmbeddingStats { embedded: stats.embedded, shared: stats.shared, cache }
 }
 
 fn recall(recall: SpaceRecall) -> v1::SampledRecall {

@@ -108,8 +108,7 @@ fn a_point_is_gone_the_moment_it_expires_wherever_it_is() {
     let gone = Change::DeletePoints(vec!["p0".into(), "p1".into()]);
     let receipt = collection.write(WriteRequest { changes: vec![gone], skip_bad_rows: false }).unwrap();
     assert_eq!(receipt.deleted_points, 1);
-    let report = collection.compact().unwrap();
-    assert!(report.reclaimed_rows >= 95, "{report:?}");
+    collection.compact().unwrap();
     let stats = collection.stats();
     assert_eq!((stats.deleted_rows, stats.points), (0, 200));
     check(&collection, &all, |i| i != 1 && alive_again(i));

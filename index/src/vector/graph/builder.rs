@@ -58,6 +58,17 @@ pub(crate) struct Graph {
     pub(crate) upper: Vec<u32>,
 }
 
+impl Graph {
+    /// The highest level, where the entry is.
+    pub(crate) fn highest_level(&self) -> usize {
+        let entry = self.entry as usize;
+        match (self.upper_starts.get(entry), self.upper_starts.get(entry + 1)) {
+            (Some(start), Some(end)) => end.saturating_sub(*start) as usize,
+            _ => 0,
+        }
+    }
+}
+
 impl Links for Graph {
     fn nodes(&self) -> usize {
         self.upper_starts.len().saturating_sub(1)

@@ -8,7 +8,9 @@
 //! | level 0 | nodes x 2m x u32 | neighbours, filled from the front, `u32::MAX` behind |
 //! | starts | (nodes + 1) x u32 | upper lists of node i: `starts[i]..starts[i + 1]`, level 1 first |
 //! | upper | lists x m x u32 | neighbours on upper levels |
-//! | codes | nodes x dimension x i8, or none | what is walked on; none: the f32 vectors are |
+//! | codes | nodes x dimension x i8, or none | what is walked on; none: bits, or else the f32 vectors are |
+//! | centre | dimension x f32, or none | rotated mean of the column, for bit codes |
+//! | bits | nodes x words x u64, or none | what is scanned, see [`bits`](crate::vector::bits) |
 //!
 //! Sizes follow from the counts in the header, which carries its own checksum; that the bytes of a section are those that
 //! were written is the file layer's to check. Opening checks all that a search relies on: after it, no neighbour number and
@@ -21,7 +23,9 @@ use bytes::Bytes;
 
 use crate::error::{Error, Result};
 use crate::schema::Distance;
+use crate::vector::bits::{BitCodes, EncodedBits, record_words};
 use crate::vector::codes::{CodeScale, Encoded, RowMap};
+use crate::vector::distance::CodeKernel;
 use crate::vector::graph::builder::{Graph, MAX_LEVEL, MAX_LINKS, MIN_LINKS, slot};
 use crate::vector::graph::walk::{Links, MAX_NODES, NO_NODE};
 use crate::vector::kernels;
@@ -35,6 +39,7 @@ const CHECKSUM_AT: usize = HEADER_BYTES - 4;
 pub(crate) const SECTION_ALIGN: usize = 64;
 const HAS_ROWS: u32 = 1;
 const HAS_CODES: u32 = 2;
+const HAS_BITS: u32 = 4;
 
 const _: () = assert!(cfg!(target_endian = "little"), "graphs are read in place, as little-endian numbers");
 
@@ -49,6 +54,33 @@ pub(crate) struct Header {
     entry: u32,
     upper_lists: u32,
     scale: CodeScale,
+    measured: Measured,
+}
+
+/// Beams that a header has room for.
+pub(crate) const MAX_CALIBRATED: usize = 6;
+
+/// Beams and the recall that they reached on a sample, by rising beam; zeros behind.
+pub(crate) type CalibratedBeams = [(u32, f32); MAX_CALIBRATED];
+
+/// What was measured when the graph was built; zeros where nothing was.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Measured {
+    /// Beam of the construction.
+    pub(crate) ef_construction: u32,
+    /// Share of the nearest neighbours that were among the candidates by code on a sample.
+    pub(crate) code_recall: f32,
+    pub(crate) beams: CalibratedBeams,
+}
+
+/// What the bytes are made of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Parts<'a> {
+    pub(crate) graph: &'a Graph,
+    /// Row of each node; `None` when every row has a vector.
+    pub(crate) rows: Option<&'a [u32]>,
+    pub(crate) encoded: Option<&'a Encoded>,
+    pub(crate) bits: Option<&'a EncodedBits>,
 }
 
 impl Header {
@@ -56,20 +88,22 @@ impl Header {
     pub(crate) fn of(
         distance: Distance,
         dimension: usize,
-        graph: &Graph,
-        has_rows: bool,
-        encoded: Option<&Encoded>,
+        parts: &Parts<'_>,
+        measured: Measured,
     ) -> Result<Self> {
-        let rows = if has_rows { HAS_ROWS } else { 0 };
+        let Parts { graph, rows, encoded, bits } = parts;
         let header = Self {
             distance,
-            flags: rows | encoded.map_or(0, |_| HAS_CODES),
+            flags: rows.map_or(0, |_| HAS_ROWS)
+                | encoded.map_or(0, |_| HAS_CODES)
+                | bits.map_or(0, |_| HAS_BITS),
             dimension: dimension as u32,
             nodes: graph.nodes() as u32,
             m: graph.m as u32,
             entry: graph.entry,
             upper_lists: graph.upper_starts.last().copied().unwrap_or_default(),
             scale: encoded.map_or(CodeScale { scale: 1.0, offset: 0.0 }, |encoded| encoded.scale),
+            measured,
         };
         match Layout::of(&header) {
             Some(_) => Ok(header),
@@ -78,6 +112,7 @@ impl Header {
     }
 
     fn to_bytes(self) -> [u8; HEADER_BYTES] {
+        let Measured { ef_construction, code_recall, beams } = self.measured;
         let numbers = [
             VERSION,
             distance_number(self.distance),
@@ -89,9 +124,13 @@ impl Header {
             self.upper_lists,
             self.scale.scale.to_bits(),
             self.scale.offset.to_bits(),
+            ef_construction,
+            code_recall.to_bits(),
         ];
+        let beams = beams.into_iter().flat_map(|(ef, recall)| [ef, recall.to_bits()]);
         let mut bytes = [0; HEADER_BYTES];
-        for (place, number) in bytes.chunks_exact_mut(4).skip(MAGIC.len() / 4).zip(numbers) {
+        let places = bytes.chunks_exact_mut(4).skip(MAGIC.len() / 4);
+        for (place, number) in places.zip(numbers.into_iter().chain(beams)) {
             place.copy_from_slice(&number.to_le_bytes());
         }
         bytes[..MAGIC.len()].copy_from_slice(MAGIC);
@@ -131,6 +170,11 @@ impl Header {
             entry: number(6),
             upper_lists: number(7),
             scale,
+            measured: Measured {
+                ef_construction: number(10),
+                code_recall: f32::from_bits(number(11)),
+                beams: std::array::from_fn(|i| (number(12 + 2 * i), f32::from_bits(number(13 + 2 * i)))),
+            },
         })
     }
 
@@ -146,7 +190,7 @@ impl Header {
         if header.entry >= header.nodes {
             return Err(format!("entry {} of {} nodes", header.entry, header.nodes));
         }
-        if header.flags & !(HAS_ROWS | HAS_CODES) != 0 {
+        if header.flags & !(HAS_ROWS | HAS_CODES | HAS_BITS) != 0 {
             return Err(format!("unknown flags {:#x}", header.flags));
         }
         let scale = header.scale;
@@ -166,6 +210,8 @@ struct Layout {
     starts: (usize, usize),
     upper: (usize, usize),
     codes: (usize, usize),
+    centre: (usize, usize),
+    bits: (usize, usize),
     end: usize,
 }
 
@@ -185,19 +231,19 @@ impl Layout {
         let starts = section(nodes.checked_add(1), 4)?;
         let upper = section((header.upper_lists as usize).checked_mul(m), 4)?;
         let codes = section(nodes.checked_mul(header.dimension as usize * present(HAS_CODES)), 1)?;
-        Some(Self { rows, level0, starts, upper, codes, end: at })
+        let dimension = header.dimension as usize;
+        let (mut centre, mut bits) = ((0, 0), (0, 0));
+        if header.flags & HAS_BITS != 0 {
+            centre = section(Some(dimension), size_of::<f32>())?;
+            bits = section(nodes.checked_mul(record_words(dimension)), size_of::<u64>())?;
+        }
+        Some(Self { rows, level0, starts, upper, codes, centre, bits, end: at })
     }
 }
 
-/// Writes a graph under the header made for it, section by section. `rows` tells the row of each node, `None` when they
-/// are the same.
-pub(crate) fn write(
-    header: &Header,
-    graph: &Graph,
-    rows: Option<&[u32]>,
-    encoded: Option<&Encoded>,
-    out: &mut dyn io::Write,
-) -> io::Result<()> {
+/// Writes a graph under the header made for it, section by section.
+pub(crate) fn write(header: &Header, parts: &Parts<'_>, out: &mut dyn io::Write) -> io::Result<()> {
+    let Parts { graph, rows, encoded, bits } = parts;
     let layout = Layout::of(header).ok_or_else(|| io::Error::from(io::ErrorKind::FileTooLarge))?;
     let mut at = HEADER_BYTES;
     out.write_all(&header.to_bytes())?;
@@ -214,7 +260,12 @@ pub(crate) fn write(
     section(layout.level0, bytemuck::cast_slice(&graph.level0))?;
     section(layout.starts, bytemuck::cast_slice(&graph.upper_starts))?;
     section(layout.upper, bytemuck::cast_slice(&graph.upper))?;
-    section(layout.codes, bytemuck::cast_slice(encoded.map_or(&[][..], |encoded| &encoded.codes)))
+    section(layout.codes, bytemuck::cast_slice(encoded.map_or(&[][..], |encoded| &encoded.codes)))?;
+    if let Some(bits) = bits {
+        section(layout.centre, bytemuck::cast_slice(&bits.centre))?;
+        section(layout.bits, bytemuck::cast_slice(&bits.records))?;
+    }
+    Ok(())
 }
 
 /// An opened graph, read in place.
@@ -351,6 +402,25 @@ impl FlatGraph {
         Some((bytemuck::cast_slice(codes), self.header.scale))
     }
 
+    /// Bit codes of the nodes, if there are.
+    pub(crate) fn bits(&self) -> Option<BitCodes<'_>> {
+        if self.header.flags & HAS_BITS == 0 {
+            return None;
+        }
+        let section = |(start, end): (usize, usize)| self.bytes.get(start..end).unwrap_or_default();
+        Some(BitCodes {
+            kernel: CodeKernel::of(self.header.distance),
+            dimension: self.header.dimension as usize,
+            centre: bytemuck::try_cast_slice(section(self.layout.centre)).unwrap_or_default(),
+            records: bytemuck::try_cast_slice(section(self.layout.bits)).unwrap_or_default(),
+        })
+    }
+
+    /// What was measured when it was built.
+    pub(crate) fn measured(&self) -> &Measured {
+        &self.header.measured
+    }
+
     fn level(&self, node: u32) -> usize {
         let starts = self.starts();
         match (starts.get(node as usize), starts.get(node as usize + 1)) {
@@ -443,20 +513,22 @@ fn distance_of(number: u32) -> Option<Distance> {
     [Distance::Cosine, Distance::Dot, Distance::Euclidean].into_iter().nth(number as usize)
 }
 
-/// The same bytes where numbers of four bytes may be read in place: as they are, or copied.
+/// The same bytes where they start at a cache line: as they are, or copied. Then the code of a node lies on as few lines
+/// as it has bytes for, and every number can be read in place.
 pub(crate) fn aligned(bytes: Bytes) -> Bytes {
-    if bytemuck::try_cast_slice::<u8, u32>(bytes.get(..bytes.len() / 4 * 4).unwrap_or_default()).is_ok() {
+    let offset = |bytes: &[u8]| bytes.as_ptr().align_offset(SECTION_ALIGN);
+    if bytes.is_empty() || offset(&bytes) == 0 {
         return bytes;
     }
-    struct Words(Vec<u64>, usize);
-    impl AsRef<[u8]> for Words {
+    struct Placed(Vec<u8>, usize);
+    impl AsRef<[u8]> for Placed {
         fn as_ref(&self) -> &[u8] {
-            bytemuck::cast_slice::<u64, u8>(&self.0).get(..self.1).unwrap_or_default()
+            self.0.get(self.1..).unwrap_or_default()
         }
     }
-    let mut words = vec![0_u64; bytes.len().div_ceil(size_of::<u64>())];
-    if let Some(place) = bytemuck::cast_slice_mut::<u64, u8>(&mut words).get_mut(..bytes.len()) {
-        place.copy_from_slice(&bytes);
-    }
-    Bytes::from_owner(Words(words, bytes.len()))
+    let mut room = Vec::with_capacity(bytes.len() + SECTION_ALIGN);
+    let start = offset(&room).min(SECTION_ALIGN);
+    room.resize(start, 0);
+    room.extend_from_slice(&bytes);
+    Bytes::from_owner(Placed(room, start))
 }

@@ -1,7 +1,7 @@
 //! The flat HNSW graph of a sealed segment (Malkov & Yashunin, arXiv 1603.09320).
 //!
 //! - [`walk`]: beam search and descent, shared by building and searching
-//! - [`filtered`]: the walk that may only return some of the nodes
+//! - [`filtered`]: the walk that knows only some of the nodes
 //! - [`prune`]: which neighbours a node keeps
 //! - [`builder`]: inserts all nodes, in parallel
 //! - [`connect`]: links the nodes that building left unreachable

@@ -3,6 +3,7 @@
 //!
 //! It must not know how a graph is stored: adjacency comes through [`Links`], distances through [`Target`].
 
+use crate::vector::bits::{BitQuery, ScanScratch};
 use crate::vector::codes::Target;
 
 /// Marks an empty place in a neighbour list; lists fill from the front.
@@ -76,7 +77,7 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    fn reset(&mut self, capacity: usize) {
+    pub(crate) fn reset(&mut self, capacity: usize) {
         self.entries.clear();
         self.capacity = capacity.max(1);
         self.cursor = 0;
@@ -102,9 +103,17 @@ impl Pool {
         self.cursor = self.cursor.min(at);
     }
 
+    /// Adds a node if it is nearer than the bound.
+    #[inline]
+    pub(crate) fn offer(&mut self, candidate: Candidate) {
+        if candidate.distance < self.bound() {
+            self.insert(candidate);
+        }
+    }
+
     /// The nearest node that was not expanded; it counts as expanded from now on.
     #[inline]
-    fn next(&mut self) -> Option<u32> {
+    pub(crate) fn next(&mut self) -> Option<u32> {
         while let Some(entry) = self.entries.get_mut(self.cursor) {
             self.cursor += 1;
             if entry.node & EXPANDED == 0 {
@@ -135,9 +144,16 @@ pub(crate) struct Scratch {
     pub(crate) visited: Visited,
     pub(crate) pool: Pool,
     pub(crate) fresh: Vec<u32>,
+    /// Nodes that are looked through.
+    pub(crate) bridges: Vec<u32>,
     pub(crate) distances: Vec<f32>,
     /// The query's code.
     pub(crate) code: Vec<i8>,
+    /// The query for walking on bit codes...
+    pub(crate) bit_target: BitQuery,
+    /// ...and for scanning them.
+    pub(crate) bit_query: BitQuery,
+    pub(crate) scan: ScanScratch,
 }
 
 /// Finds the `ef` nearest nodes of a level, starting at `entry`; they lie in `scratch.pool` afterwards.
@@ -169,9 +185,7 @@ pub(crate) fn beam_search(
         }
         target.distances(fresh, distances);
         for (&node, &distance) in fresh.iter().zip(distances.iter()) {
-            if distance < pool.bound() {
-                pool.insert(Candidate { distance, node });
-            }
+            pool.offer(Candidate { distance, node });
         }
     }
 }

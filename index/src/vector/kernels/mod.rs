@@ -45,6 +45,72 @@ pub(crate) fn code_distances(codes: Codes<'_>, from: &[i8], nodes: &[u32], out: 
     out.extend(nodes.iter().map(|node| code_distance(codes.kernel, from, codes.code(*node))));
 }
 
+/// Planes of a bit code's query: plane p of the word w, at `8 w + p`, has bit p of each component (two's complement).
+pub(crate) fn bit_planes(components: &[i8], planes: &mut Vec<u64>) {
+    planes.clear();
+    for word in components.chunks(u64::BITS as usize) {
+        planes.extend((0..8).map(|plane| {
+            let bit = |(at, component): (usize, &i8)| u64::from(*component as u8 >> plane & 1) << at;
+            word.iter().enumerate().map(bit).sum::<u64>()
+        }));
+    }
+}
+
+/// Where the bits of nodes lie.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BitLayout {
+    /// Words of a node's bits.
+    pub(crate) words: usize,
+    /// Words from one node to the next.
+    pub(crate) stride: usize,
+}
+
+impl BitLayout {
+    /// The bits of a node; none when there is no such node.
+    #[inline(always)]
+    fn bits(self, records: &[u64], node: u32) -> &[u64] {
+        let start = node as usize * self.stride;
+        records.get(start..start + self.words).unwrap_or_default()
+    }
+}
+
+/// For each of `nodes`: the sum of the query's `components` at the bits set in the node's code; 0 for a node that isn't
+/// there. `planes` are those of the components. `out` is emptied first.
+#[inline]
+pub(crate) fn bit_sums(
+    records: &[u64],
+    layout: BitLayout,
+    components: &[i8],
+    planes: &[u64],
+    nodes: &[u32],
+    out: &mut Vec<f32>,
+) {
+    out.clear();
+    #[cfg(target_arch = "x86_64")]
+    if x86::bit_sums(records, layout, components, planes, nodes, out) {
+        return;
+    }
+    bit_sums_by_planes(records, layout, planes, nodes, out);
+}
+
+/// The sum over set bits, plane by plane: `popcount` counts the components that have the plane's bit.
+#[inline(always)]
+fn bit_sums_by_planes(records: &[u64], layout: BitLayout, planes: &[u64], nodes: &[u32], out: &mut Vec<f32>) {
+    let (planes, _) = planes.as_chunks::<8>();
+    for &node in nodes {
+        let code = layout.bits(records, node);
+        let mut sum = 0_i32;
+        for (word, planes) in code.iter().zip(planes) {
+            for (plane, bits) in planes.iter().enumerate() {
+                let count = (word & bits).count_ones() as i32;
+                // The highest bit of a signed byte counts -128.
+                sum += if plane == 7 { -(count << plane) } else { count << plane };
+            }
+        }
+        out.push(sum as f32);
+    }
+}
+
 /// Asks the memory system for all lines of a slice. Changes nothing but the time of a later read.
 #[inline(always)]
 pub(crate) fn prefetch<T>(slice: &[T]) {
@@ -89,6 +155,33 @@ mod tests {
                     assert_eq!(found, expected, "{kernel:?} of {dimension}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn sums_over_bits_are_exact_however_they_are_made() {
+        let mut rng = StdRng::seed_from_u64(5);
+        for (words, stride) in [(1, 1), (2, 4), (3, 4), (6, 8), (8, 9), (9, 9), (12, 16)] {
+            let layout = BitLayout { words, stride };
+            let records: Vec<u64> = (0..stride * 5).map(|_| rng.random()).collect();
+            let components: Vec<i8> = (0..words * 64).map(|_| rng.random_range(-128..=127)).collect();
+            let mut planes = Vec::new();
+            bit_planes(&components, &mut planes);
+            let nodes = [4, 0, 2, u32::MAX];
+            let expected: Vec<f32> = nodes
+                .iter()
+                .map(|node| {
+                    let code = records.get(*node as usize * stride..).unwrap_or_default();
+                    let bit = |at: usize| code.get(at / 64).is_some_and(|word| word >> (at % 64) & 1 == 1);
+                    (0..components.len()).filter(|at| bit(*at)).map(|at| f32::from(components[at])).sum()
+                })
+                .collect();
+            let mut found = vec![1.0];
+            bit_sums(&records, layout, &components, &planes, &nodes, &mut found);
+            assert_eq!(found, expected);
+            found.clear();
+            bit_sums_by_planes(&records, layout, &planes, &nodes, &mut found);
+            assert_eq!(found, expected);
         }
     }
 

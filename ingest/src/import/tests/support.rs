@@ -72,7 +72,7 @@ impl MapSink {
 #[async_trait]
 impl BatchSink for MapSink {
     async fn target(&self, _: &str) -> Result<Target> {
-        Ok(Target { spaces: self.spaces.clone() })
+        Ok(Target { spaces: self.spaces.clone(), dynamic_payload: true, ..Target::default() })
     }
 
     async fn document(&self, _: &str, _: &str) -> Result<Option<DocumentEntry>> {

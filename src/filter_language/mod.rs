@@ -1,4 +1,4 @@
-//! The language of `--filter`: an expression becomes a filter of the wire contract.
+//! The language of `--filter` and of Flight tickets: an expression becomes a filter of the wire contract.
 //!
 //! The reference for users is `docs/filter-language.md`. This module knows the grammar and nothing of collections:
 //! whether a field exists and has a fitting type is the server's to say.
@@ -21,15 +21,15 @@ mod tests;
 use ragstone_proto::v1::Filter;
 
 /// Longest expression, in bytes.
-pub(super) const MAX_EXPRESSION_BYTES: usize = 256 << 10;
+const MAX_EXPRESSION_BYTES: usize = 256 << 10;
 /// Deepest nesting of parentheses and `not`.
-pub(super) const MAX_NESTING: usize = 32;
+const MAX_NESTING: usize = 32;
 
 /// Widest part of an expression that an error shows, in characters.
 const EXCERPT_WIDTH: usize = 72;
 
 /// Reads an expression.
-pub(super) fn parse(expression: &str) -> Result<Filter, SyntaxError> {
+pub(crate) fn parse(expression: &str) -> Result<Filter, SyntaxError> {
     if expression.len() > MAX_EXPRESSION_BYTES {
         let message =
             format!("the expression is {} bytes long; at most {MAX_EXPRESSION_BYTES}", expression.len());
@@ -67,7 +67,7 @@ impl Problem {
 /// An expression that cannot be read.
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[error("filter, column {column}: {message}\n  {excerpt}\n  {:caret$}^", "")]
-pub(super) struct SyntaxError {
+pub(crate) struct SyntaxError {
     message: String,
     /// In characters, from 1.
     column: usize,

@@ -1,0 +1,606 @@
+//! Bit codes of vectors: a bit a component, for scanning many rows cheaply and for walking where memory counts.
+//!
+//! After RaBitQ (Gao & Long, SIGMOD 2024, arXiv 2405.12497): vectors are rotated at random, which spreads what they say
+//! evenly over all components, the mean of the column is taken off, and of the rest `o` only the signs `s` are kept. A
+//! product with a query `q` is then estimated as `<s, q> |o|^2 / <s, o>`. The estimate has no bias, and its standard
+//! error is known for each vector: `|q| sqrt((d |o|^4 / <s, o>^2 - |o|^2) / (d - 1))`. So a scan compares by better codes,
+//! or by the vectors, just those rows that may be nearer than the nearest found so far. Whether that finds the neighbours
+//! of a column, and whether it spares anything, is measured when it is encoded: where not, there are no bit codes.
+//!
+//! It must not know graphs or files.
+
+use std::collections::BinaryHeap;
+
+use rayon::prelude::*;
+
+use crate::schema::Distance;
+use crate::vector::codes::{Floats, OrderedDistance, Points, Target, sample};
+use crate::vector::distance::CodeKernel;
+use crate::vector::graph::walk::Candidate;
+use crate::vector::kernels;
+
+/// Bits of one word.
+const WORD_BITS: usize = 64;
+/// Words of a cache line.
+const LINE_WORDS: usize = 8;
+/// Rounds of the rotation.
+const ROUNDS: usize = 4;
+/// Vectors whose mean stands for that of the column.
+const CENTRE_VECTORS: usize = 10_000;
+/// Largest magnitude of a query's component as a byte.
+const LARGEST: f32 = 127.0;
+/// Standard errors by which an estimate may be wrong: one neighbour in two hundred lies farther off, and of those most are
+/// near enough to be kept all the same.
+const ERRORS: f32 = 1.9;
+/// Candidates per hit wanted that a walk on bits passes on...
+const CANDIDATES_PER_HIT: usize = 12;
+/// ...and at least.
+const CANDIDATES_AT_LEAST: usize = 128;
+/// Rows whose estimates are kept at once.
+const BLOCK: usize = 1 << 14;
+/// Rows whose codes are fetched together.
+const STEP: usize = 64;
+/// Rows with the best estimates that a scan compares first, per hit wanted.
+const SEEDS_PER_HIT: usize = 2;
+/// Rows that a scan compares at once.
+const COMPARED_AT_ONCE: usize = 32;
+/// Vectors that stand as queries in the check of a column's codes.
+const CHECK_QUERIES: usize = 24;
+/// Vectors that they are compared with, at most.
+const CHECK_VECTORS: usize = 20_000;
+/// The neighbours that must be found in the check...
+const CHECK_NEAREST: usize = 10;
+/// ...the share of them...
+const LEAST_RECALL: f32 = 0.98;
+/// ...and the share of the vectors that may have to be compared for it...
+const CHECK_COMPARED_SHARE: f32 = 0.1;
+/// ...beyond so many.
+const CHECK_COMPARED: f32 = 100.0;
+
+/// How many candidates a walk on bits has to pass on for `k` hits.
+pub(crate) fn candidates_for(k: usize) -> usize {
+    k.saturating_mul(CANDIDATES_PER_HIT).max(CANDIDATES_AT_LEAST)
+}
+
+/// A random rotation that costs `d log d`: signs are flipped and a Walsh-Hadamard transform mixes a power of two of the
+/// components, four times in turn from the front and from the back. The same for all columns of a dimension.
+#[derive(Debug, Clone, Copy)]
+struct Rotation {
+    dimension: usize,
+}
+
+impl Rotation {
+    fn apply(self, vector: &mut [f32]) {
+        let block = 1_usize << self.dimension.max(1).ilog2();
+        for round in 0..ROUNDS {
+            for (at, component) in vector.iter_mut().enumerate() {
+                if sign(round, at) {
+                    *component = -*component;
+                }
+            }
+            let start = if round % 2 == 0 { 0 } else { self.dimension - block };
+            if let Some(block) = vector.get_mut(start..start + block) {
+                hadamard(block);
+            }
+        }
+    }
+}
+
+/// Whether a component changes its sign in a round: bits of a multiplicative hash.
+fn sign(round: usize, at: usize) -> bool {
+    let mixed = ((at * ROUNDS + round) as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (mixed ^ (mixed >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 63 == 1
+}
+
+/// The Walsh-Hadamard transform of a power of two of components, scaled to keep lengths.
+fn hadamard(block: &mut [f32]) {
+    let mut half = 1;
+    while half < block.len() {
+        for pair in block.chunks_exact_mut(2 * half) {
+            let (low, high) = pair.split_at_mut(half);
+            for (a, b) in low.iter_mut().zip(high) {
+                (*a, *b) = (*a + *b, *a - *b);
+            }
+        }
+        half *= 2;
+    }
+    let scale = 1.0 / (block.len() as f32).sqrt();
+    block.iter_mut().for_each(|component| *component *= scale);
+}
+
+/// Bit codes of a column while it is built.
+#[derive(Debug)]
+pub(crate) struct EncodedBits {
+    /// Dimension components: the rotated mean.
+    pub(crate) centre: Vec<f32>,
+    /// Nodes x [`record_words`], see [`BitCodes`].
+    pub(crate) records: Vec<u64>,
+    /// Share of the nearest neighbours that a scan found on a sample.
+    pub(crate) recall: f32,
+}
+
+/// Words of the bits themselves.
+fn words_of(dimension: usize) -> usize {
+    dimension.div_ceil(WORD_BITS)
+}
+
+/// Words of what is kept of a vector: bits, factors, and zeros up to whole cache lines or a whole part of one, so that a
+/// row of a scan costs as few lines as can be.
+pub(crate) fn record_words(dimension: usize) -> usize {
+    let words = words_of(dimension) + 1;
+    if words > LINE_WORDS / 2 { words.next_multiple_of(LINE_WORDS) } else { words.next_power_of_two() }
+}
+
+/// The factors of a vector `o` (rotated, without the mean) with signs `s`, as they stand in the word behind the bits:
+/// `|o|^2 / <s, o>`, which scales a sum over signs to a product, and the standard error of that product for a query of
+/// length 1.
+#[derive(Debug, Clone, Copy, Default)]
+struct Factors {
+    product: f32,
+    error: f32,
+}
+
+impl Factors {
+    fn of(rest: &[f32]) -> Self {
+        let square: f32 = rest.iter().map(|x| x * x).sum();
+        let signs: f32 = rest.iter().map(|x| x.abs()).sum();
+        let product = square / signs;
+        if !product.is_finite() {
+            // A vector at the centre: its signs say nothing, and its product is 0.
+            return Self::default();
+        }
+        let (dimension, freedom) = (rest.len() as f32, rest.len().saturating_sub(1).max(1) as f32);
+        Self { product, error: ((dimension * product * product - square).max(0.0) / freedom).sqrt() }
+    }
+
+    /// `|o|^2`.
+    fn square(self, dimension: usize) -> f32 {
+        let (dimension, freedom) = (dimension as f32, dimension.saturating_sub(1).max(1) as f32);
+        dimension * self.product * self.product - freedom * self.error * self.error
+    }
+
+    fn to_word(self) -> u64 {
+        u64::from(self.product.to_bits()) | u64::from(self.error.to_bits()) << 32
+    }
+
+    #[inline(always)]
+    fn from_word(word: u64) -> Self {
+        Self { product: f32::from_bits(word as u32), error: f32::from_bits((word >> 32) as u32) }
+    }
+}
+
+/// Bit codes of all nodes of a column.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BitCodes<'a> {
+    pub(crate) kernel: CodeKernel,
+    pub(crate) dimension: usize,
+    /// Dimension components: the rotated mean.
+    pub(crate) centre: &'a [f32],
+    /// Nodes x [`record_words`]: bit i of word w says that component 64 w + i is not negative; then the factors.
+    pub(crate) records: &'a [u64],
+}
+
+/// A query made ready for bit codes of one column.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct BitQuery {
+    rotated: Vec<f32>,
+    /// Rotated components as bytes, zeros up to a whole word.
+    components: Vec<i8>,
+    /// Bit planes of the components, eight words for each of theirs; for machines without a wide kernel.
+    planes: Vec<u64>,
+    /// Sum of the components.
+    total: i32,
+    /// What one step of a component is worth.
+    scale: f32,
+    /// Length of the query.
+    length: f32,
+    /// What all distances have in common.
+    base: f32,
+}
+
+/// Memory of a scan, used again by the next.
+#[derive(Debug, Default)]
+pub(crate) struct ScanScratch {
+    nodes: Vec<u32>,
+    /// Of each node, how near it may be at the best.
+    lowest: Vec<f32>,
+    sums: Vec<f32>,
+    compared: Vec<u32>,
+    distances: Vec<f32>,
+}
+
+impl BitCodes<'_> {
+    /// Makes a query ready; `vector` has the column's dimension.
+    pub(crate) fn prepare(&self, vector: &[f32], query: &mut BitQuery) {
+        query.rotated.clear();
+        query.rotated.extend_from_slice(vector);
+        Rotation { dimension: self.dimension }.apply(&mut query.rotated);
+        let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+        query.base = match self.kernel {
+            CodeKernel::Dot => -product(&query.rotated, self.centre),
+            CodeKernel::SquaredEuclidean => {
+                query.rotated.iter_mut().zip(self.centre).for_each(|(x, centre)| *x -= centre);
+                product(&query.rotated, &query.rotated)
+            }
+        };
+        query.length = product(&query.rotated, &query.rotated).sqrt();
+        let reach = query.rotated.iter().fold(0.0_f32, |reach, x| reach.max(x.abs()));
+        query.scale = if (reach / LARGEST).is_normal() { reach / LARGEST } else { 1.0 };
+        query.components.clear();
+        let scale = query.scale;
+        query.components.extend(query.rotated.iter().map(|x| (x / scale).round_ties_even() as i8));
+        query.components.resize(words_of(self.dimension) * WORD_BITS, 0);
+        query.total = query.components.iter().map(|component| i32::from(*component)).sum();
+        kernels::bit_planes(&query.components, &mut query.planes);
+    }
+
+    /// Appends the estimated distances to nodes less `errors` standard errors, in their order.
+    fn estimate(
+        &self,
+        query: &BitQuery,
+        nodes: &[u32],
+        errors: f32,
+        scratch: &mut Vec<f32>,
+        out: &mut Vec<f32>,
+    ) {
+        let (words, stride) = (words_of(self.dimension), record_words(self.dimension));
+        let layout = kernels::BitLayout { words, stride };
+        kernels::bit_sums(self.records, layout, &query.components, &query.planes, nodes, scratch);
+        // Bits are signs: a set one counts +1, the others -1.
+        let (total, scale, base, reach) =
+            (query.total as f32, query.scale, query.base, query.length * errors);
+        let rows = nodes.iter().zip(scratch.iter()).map(|(node, sum)| {
+            let word = self.records.get(*node as usize * stride + words).copied();
+            let factors = Factors::from_word(word.unwrap_or_default());
+            (factors, factors.product * scale * (2.0 * *sum - total) + factors.error * reach)
+        });
+        match self.kernel {
+            CodeKernel::Dot => out.extend(rows.map(|(_, product)| base - product)),
+            CodeKernel::SquaredEuclidean => {
+                out.extend(
+                    rows.map(|(factors, product)| base + factors.square(self.dimension) - 2.0 * product),
+                );
+            }
+        }
+    }
+
+    /// Estimated distances to nodes, in their order; smaller is nearer. `out` is emptied first.
+    pub(crate) fn distances(&self, query: &BitQuery, nodes: &[u32], out: &mut Vec<f32>) {
+        out.clear();
+        self.estimate(query, nodes, 0.0, &mut Vec::with_capacity(nodes.len()), out);
+    }
+
+    /// Estimated distance to one node.
+    pub(crate) fn distance(&self, query: &BitQuery, node: u32) -> f32 {
+        let mut out = Vec::with_capacity(1);
+        self.distances(query, &[node], &mut out);
+        out.first().copied().unwrap_or(f32::MAX)
+    }
+
+    /// Has a node's code fetched.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, node: u32) {
+        let stride = record_words(self.dimension);
+        let start = node as usize * stride;
+        kernels::prefetch(self.records.get(start..start + stride).unwrap_or_default());
+    }
+
+    /// Compares all nodes that may be among the `k` nearest by the distances of `target`, one unit of which is worth
+    /// `unit`. `next` puts more nodes into a slice and says how many, 0 at the end. Gives all that were compared, in no
+    /// order.
+    pub(crate) fn scan(
+        &self,
+        query: &BitQuery,
+        mut next: impl FnMut(&mut [u32]) -> usize,
+        k: usize,
+        (target, unit): (&Target<'_>, f32),
+        scratch: &mut ScanScratch,
+    ) -> Vec<Candidate> {
+        let k = k.max(1);
+        let mut nearest = Nearest { k, target, found: Vec::new(), farthest_first: BinaryHeap::new() };
+        let ScanScratch { nodes, lowest, sums, compared, distances } = scratch;
+        nodes.resize(BLOCK, 0);
+        loop {
+            let count = next(nodes);
+            let block = nodes.get(..count).unwrap_or_default();
+            if block.is_empty() {
+                return nearest.found;
+            }
+            lowest.clear();
+            let mut ahead = block.chunks(STEP);
+            ahead.next().into_iter().flatten().for_each(|node| self.prefetch(*node));
+            for step in block.chunks(STEP) {
+                ahead.next().into_iter().flatten().for_each(|node| self.prefetch(*node));
+                self.estimate(query, step, ERRORS, sums, lowest);
+            }
+            if nearest.bound().is_infinite() {
+                // The most promising are compared first: they tell how near a row must be.
+                for at in smallest(lowest, k.saturating_mul(SEEDS_PER_HIT)) {
+                    if let (Some(node), Some(lowest)) = (block.get(at), lowest.get_mut(at)) {
+                        compared.push(*node);
+                        *lowest = f32::INFINITY;
+                    }
+                }
+                nearest.compare(compared, distances);
+            }
+            let mut bound = nearest.bound() * unit;
+            for (node, lowest) in block.iter().zip(&*lowest) {
+                if *lowest < bound {
+                    compared.push(*node);
+                    if compared.len() == COMPARED_AT_ONCE {
+                        nearest.compare(compared, distances);
+                        bound = nearest.bound() * unit;
+                    }
+                }
+            }
+            nearest.compare(compared, distances);
+        }
+    }
+}
+
+/// Fills slices from an iterator.
+pub(crate) fn taking(mut nodes: impl Iterator<Item = u32>) -> impl FnMut(&mut [u32]) -> usize {
+    move |places| places.iter_mut().zip(nodes.by_ref()).map(|(place, node)| *place = node).count()
+}
+
+/// Where the `most` smallest of some numbers stand.
+fn smallest(numbers: &[f32], most: usize) -> impl Iterator<Item = usize> + use<> {
+    let mut largest_first: BinaryHeap<(OrderedDistance, usize)> = BinaryHeap::new();
+    let mut bound = f32::INFINITY;
+    for (at, number) in numbers.iter().enumerate() {
+        if *number < bound {
+            largest_first.push((OrderedDistance(*number), at));
+            if largest_first.len() > most {
+                largest_first.pop();
+                bound = largest_first.peek().map_or(f32::INFINITY, |(largest, _)| largest.0);
+            }
+        }
+    }
+    largest_first.into_iter().map(|(_, at)| at)
+}
+
+/// What a scan compared, and the distances of the nearest.
+struct Nearest<'a> {
+    k: usize,
+    target: &'a Target<'a>,
+    found: Vec<Candidate>,
+    farthest_first: BinaryHeap<OrderedDistance>,
+}
+
+impl Nearest<'_> {
+    /// Compares nodes, and empties their list.
+    fn compare(&mut self, nodes: &mut Vec<u32>, distances: &mut Vec<f32>) {
+        nodes.iter().for_each(|node| self.target.prefetch(*node));
+        self.target.distances(nodes, distances);
+        for (node, distance) in nodes.drain(..).zip(distances.iter().copied()) {
+            self.found.push(Candidate { distance, node });
+            if self.farthest_first.len() < self.k || distance < self.bound() {
+                self.farthest_first.push(OrderedDistance(distance));
+                if self.farthest_first.len() > self.k {
+                    self.farthest_first.pop();
+                }
+            }
+        }
+    }
+
+    /// Distance of the last of the `k` nearest; infinite while there are fewer.
+    fn bound(&self) -> f32 {
+        match self.farthest_first.peek() {
+            Some(farthest) if self.farthest_first.len() >= self.k => farthest.0,
+            _ => f32::INFINITY,
+        }
+    }
+}
+
+/// Encodes the vectors of the nodes; `None` where bits would lose neighbours or save nothing (see the module's text).
+pub(crate) fn encode_bits(distance: Distance, floats: Floats<'_>, nodes: usize) -> Option<EncodedBits> {
+    let bits = EncodedBits::of(floats, nodes)?;
+    let (recall, compared_share) = bits.measure(distance, floats, nodes);
+    (recall >= LEAST_RECALL && compared_share <= 1.0).then_some(EncodedBits { recall, ..bits })
+}
+
+impl EncodedBits {
+    /// `None` when a vector has no finite length, or all of them no room.
+    fn of(floats: Floats<'_>, nodes: usize) -> Option<Self> {
+        let dimension = floats.dimension;
+        let (words, stride) = (words_of(dimension), record_words(dimension));
+        let rotation = Rotation { dimension };
+        let mut centre = vec![0.0_f32; dimension];
+        let members = sample(nodes, CENTRE_VECTORS);
+        for node in &members {
+            let part = 1.0 / members.len() as f32;
+            centre.iter_mut().zip(floats.vector(*node)).for_each(|(sum, x)| *sum += x * part);
+        }
+        rotation.apply(&mut centre);
+        let mut records = vec![0; nodes.checked_mul(stride)?];
+        let encode = |rest: &mut Vec<f32>, (node, record): (usize, &mut [u64])| {
+            rest.clear();
+            rest.extend_from_slice(floats.vector(node as u32));
+            rotation.apply(rest);
+            rest.iter_mut().zip(&centre).for_each(|(x, centre)| *x -= centre);
+            let (bits, behind) = record.split_at_mut(words);
+            for (word, components) in bits.iter_mut().zip(rest.chunks(WORD_BITS)) {
+                let bit = |(at, x): (usize, &f32)| u64::from(*x >= 0.0) << at;
+                *word = components.iter().enumerate().map(bit).sum();
+            }
+            let factors = Factors::of(rest);
+            if let Some(word) = behind.first_mut() {
+                *word = factors.to_word();
+            }
+            factors.error.is_finite()
+        };
+        let finite = records
+            .par_chunks_mut(stride)
+            .enumerate()
+            .map_init(Vec::new, encode)
+            .reduce(|| true, |a, b| a && b);
+        finite.then_some(Self { centre, records, recall: 0.0 })
+    }
+
+    /// The codes as searches see them.
+    pub(crate) fn codes(&self, kernel: CodeKernel, dimension: usize) -> BitCodes<'_> {
+        BitCodes { kernel, dimension, centre: &self.centre, records: &self.records }
+    }
+
+    /// What share of the nearest by vector a scan finds in a sample of the column, and how many vectors it compares for
+    /// that, as a share of those that may be.
+    fn measure(&self, distance: Distance, floats: Floats<'_>, nodes: usize) -> (f32, f32) {
+        let codes = self.codes(CodeKernel::of(distance), floats.dimension);
+        let queries = sample(nodes, CHECK_QUERIES);
+        let others = sample(nodes, CHECK_VECTORS);
+        let check = |query: &u32| {
+            let target = Points::Floats(floats).target(*query);
+            let by_vector = Points::Floats(floats).nearest(*query, &others, CHECK_NEAREST);
+            let farthest = by_vector.last().map_or(f32::INFINITY, |node| target.distance(*node));
+            let mut prepared = BitQuery::default();
+            codes.prepare(floats.vector(*query), &mut prepared);
+            let mut scratch = ScanScratch::default();
+            let all = taking(others.iter().copied());
+            let compared = codes.scan(&prepared, all, CHECK_NEAREST, (&target, 1.0), &mut scratch);
+            // By distance, not by name: equal vectors stand for each other.
+            let found = compared.iter().filter(|candidate| candidate.distance <= farthest).count();
+            (found.min(by_vector.len()), by_vector.len(), compared.len())
+        };
+        let sum = |a: (usize, usize, usize), b: (usize, usize, usize)| (a.0 + b.0, a.1 + b.1, a.2 + b.2);
+        let (found, wanted, compared) = queries.par_iter().map(check).reduce(|| (0, 0, 0), sum);
+        let affordable = others.len() as f32 * CHECK_COMPARED_SHARE + CHECK_COMPARED;
+        (found as f32 / wanted.max(1) as f32, compared as f32 / (queries.len() as f32 * affordable))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+    use super::*;
+    use crate::vector::codes::RowMap;
+    use crate::vector::distance::{dot, squared_euclidean};
+    use crate::vector::samples::clustered;
+
+    #[test]
+    fn a_rotation_keeps_lengths_and_products() {
+        for dimension in [1, 2, 3, 7, 64, 100, 384] {
+            let vectors = clustered(Distance::Euclidean, 2, dimension, 3);
+            let (a, b) = vectors.split_at(dimension);
+            let (mut a_rotated, mut b_rotated) = (a.to_vec(), b.to_vec());
+            let rotation = Rotation { dimension };
+            rotation.apply(&mut a_rotated);
+            rotation.apply(&mut b_rotated);
+            let scale = dot(a, a).max(dot(b, b));
+            assert!((dot(a, b) - dot(&a_rotated, &b_rotated)).abs() < 1e-4 * scale, "{dimension}");
+            assert!((dot(a, a) - dot(&a_rotated, &a_rotated)).abs() < 1e-4 * scale, "{dimension}");
+        }
+    }
+
+    #[test]
+    fn estimates_have_no_bias_and_the_error_that_they_name() {
+        let (dimension, nodes) = (256, 3_000);
+        for distance in [Distance::Cosine, Distance::Dot, Distance::Euclidean] {
+            let vectors = clustered(distance, nodes, dimension, 1);
+            let floats = Floats { distance, dimension, vectors: &vectors, rows: RowMap::Identity };
+            let bits = EncodedBits::of(floats, nodes).expect("finite");
+            let codes = bits.codes(CodeKernel::of(distance), dimension);
+            let query = clustered(distance, 1, dimension, 9);
+            let mut prepared = BitQuery::default();
+            codes.prepare(&query, &mut prepared);
+            let all: Vec<u32> = (0..nodes as u32).collect();
+            let truth = vectors.chunks(dimension).map(|vector| match distance {
+                Distance::Euclidean => squared_euclidean(&query, vector),
+                _ => -dot(&query, vector),
+            });
+            let estimate = |errors| {
+                let mut out = Vec::new();
+                codes.estimate(&prepared, &all, errors, &mut Vec::new(), &mut out);
+                out
+            };
+            let (estimates, lower) = (estimate(0.0), estimate(1.0));
+            // In standard errors.
+            let error = |((estimate, lower), truth): ((&f32, &f32), f64)| {
+                (f64::from(*estimate) - truth) / f64::from(estimate - lower)
+            };
+            let errors: Vec<f64> = estimates.iter().zip(&lower).zip(truth).map(error).collect();
+            let mean = errors.iter().sum::<f64>() / nodes as f64;
+            let deviation = (errors.iter().map(|error| error * error).sum::<f64>() / nodes as f64).sqrt();
+            // Vectors of a cluster err together, so that the mean over few clusters is not near 0.
+            assert!(mean.abs() < 0.6, "{distance:?}: {mean}");
+            assert!((0.6..1.5).contains(&deviation), "{distance:?}: {deviation}");
+        }
+    }
+
+    #[test]
+    fn a_scan_compares_few_and_finds_the_nearest() {
+        let (dimension, nodes, k) = (256, 40_000, 10);
+        for distance in [Distance::Cosine, Distance::Dot, Distance::Euclidean] {
+            let vectors = clustered(distance, nodes, dimension, 1);
+            let floats = Floats { distance, dimension, vectors: &vectors, rows: RowMap::Identity };
+            let bits = EncodedBits::of(floats, nodes).expect("finite");
+            let codes = bits.codes(CodeKernel::of(distance), dimension);
+            let queries = clustered(distance, 40, dimension, 9);
+            let (mut found, mut compared) = (0, 0);
+            // The odd rows only: over several blocks, with gaps.
+            let allowed = || (0..nodes as u32).filter(|row| row % 2 == 1);
+            let mut scratch = ScanScratch::default();
+            for query in queries.chunks(dimension) {
+                let mut prepared = BitQuery::default();
+                codes.prepare(query, &mut prepared);
+                let target = Target::Float(floats, query);
+                let scanned = codes.scan(&prepared, taking(allowed()), k, (&target, 1.0), &mut scratch);
+                compared += scanned.len();
+                assert!(scanned.iter().all(|candidate| candidate.node % 2 == 1));
+                let mut nodes: Vec<u32> = scanned.iter().map(|candidate| candidate.node).collect();
+                nodes.sort_unstable();
+                nodes.dedup();
+                assert_eq!(nodes.len(), scanned.len(), "none twice");
+                let mut distances: Vec<f32> = allowed().map(|node| target.distance(node)).collect();
+                distances.sort_unstable_by(f32::total_cmp);
+                let near = scanned.iter().filter(|candidate| candidate.distance <= distances[k - 1]).count();
+                found += near.min(k);
+            }
+            assert!(found >= 40 * k * 98 / 100, "{distance:?}: {found}");
+            assert!(compared < 40 * nodes / 10, "{distance:?}: {compared}");
+        }
+    }
+
+    #[test]
+    fn a_scan_gives_all_when_there_are_fewer_than_wanted() {
+        let vectors = clustered(Distance::Dot, 50, 64, 1);
+        let floats =
+            Floats { distance: Distance::Dot, dimension: 64, vectors: &vectors, rows: RowMap::Identity };
+        let bits = EncodedBits::of(floats, 50).expect("finite");
+        let codes = bits.codes(CodeKernel::Dot, 64);
+        let mut prepared = BitQuery::default();
+        codes.prepare(&vectors[..64], &mut prepared);
+        let target = Target::Float(floats, &vectors[..64]);
+        let scan = |nodes: Vec<u32>, k| {
+            let found = codes.scan(
+                &prepared,
+                taking(nodes.into_iter()),
+                k,
+                (&target, 1.0),
+                &mut ScanScratch::default(),
+            );
+            found.len()
+        };
+        assert_eq!(scan((0..50).collect(), 60), 50);
+        assert_eq!(scan(vec![3, 4], 1_000), 2);
+        assert_eq!(scan(vec![], 10), 0);
+    }
+
+    #[test]
+    fn a_column_for_which_bits_say_too_little_gets_none() {
+        // Eight components: whatever is near has the same signs, and everything has to be compared.
+        let vectors = clustered(Distance::Euclidean, 20_000, 8, 1);
+        let floats =
+            Floats { distance: Distance::Euclidean, dimension: 8, vectors: &vectors, rows: RowMap::Identity };
+        assert!(encode_bits(Distance::Euclidean, floats, 20_000).is_none());
+        let mut vectors = clustered(Distance::Euclidean, 2_000, 128, 1);
+        vectors[1_000] = f32::MAX;
+        let floats = Floats {
+            distance: Distance::Euclidean,
+            dimension: 128,
+            vectors: &vectors,
+            rows: RowMap::Identity,
+        };
+        assert!(encode_bits(Distance::Euclidean, floats, 2_000).is_none(), "its length is not finite");
+    }
+}

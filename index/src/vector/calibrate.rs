@@ -1,0 +1,184 @@
+//! Which beam reaches which recall: measured on a sample when a graph is built, so that a search can aim at a recall.
+//!
+//! Queries lie near vectors of the column, yet at no place that the graph knows: from a vector a step away from one of its
+//! neighbours, so that they are no easier than those that users ask. Their true neighbours come from comparing all
+//! vectors. It must not know files.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rayon::prelude::*;
+use roaring::RoaringBitmap;
+
+use crate::schema::RecallTarget;
+use crate::vector::bits::{BitQuery, EncodedBits};
+use crate::vector::codes::{Encoded, Floats, Points, Target, sample};
+use crate::vector::distance::{self, CodeKernel};
+use crate::vector::exact;
+use crate::vector::graph::builder::Graph;
+use crate::vector::graph::format::{CalibratedBeams, MAX_CALIBRATED};
+use crate::vector::graph::walk::{Scratch, beam_search, descend};
+use crate::vector::kernels::Codes;
+use crate::vector::query::PreparedQuery;
+
+/// Beams that are measured, each twice as wide as the one before.
+const BEAMS: [u32; MAX_CALIBRATED] = [16, 32, 64, 128, 256, 512];
+/// Queries of the sample.
+const QUERIES: usize = 200;
+/// Queries whose neighbours were found worst and that don't count: hardly any path leads to a few vectors of most
+/// collections, and each of them would weigh as much as the half of the loss that is asked about.
+const LET_OFF: usize = QUERIES / 100;
+/// Neighbours that have to be found.
+const NEAREST: usize = 10;
+/// A query leads away from the neighbour of this rank, found with twice the beam...
+const PARTNER_RANK: usize = 32;
+/// ...by this part of its distance.
+const STEP_AWAY: f32 = 1.0;
+/// Candidates by code that are compared by vector.
+const RESCORED: usize = 30;
+/// A wider beam is not measured behind such a recall.
+const ENOUGH: f32 = 0.9995;
+
+/// What searches will compare with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Column<'a> {
+    pub(crate) floats: Floats<'a>,
+    /// Rows with a vector; `None`: all.
+    pub(crate) present: Option<&'a RoaringBitmap>,
+    pub(crate) encoded: Option<&'a Encoded>,
+    pub(crate) bits: Option<&'a EncodedBits>,
+}
+
+/// Beams and what recall they reach; empty when cancelled or when no query can be made of the vectors.
+pub(crate) fn calibrate(graph: &Graph, column: &Column<'_>, cancel: &AtomicBool) -> CalibratedBeams {
+    let mut beams = CalibratedBeams::default();
+    let nodes = graph.upper_starts.len().saturating_sub(1);
+    let queries: Vec<Query> = sample(nodes, QUERIES)
+        .into_par_iter()
+        .filter(|_| !cancel.load(Ordering::Relaxed))
+        .map_init(Scratch::default, |scratch, node| Query::near(node, graph, column, scratch))
+        .flatten()
+        .collect();
+    if queries.is_empty() || cancel.load(Ordering::Relaxed) {
+        return beams;
+    }
+    for (place, ef) in beams.iter_mut().zip(BEAMS) {
+        let mut recalls: Vec<f32> = queries
+            .par_iter()
+            .map_init(Scratch::default, |scratch, query| query.recall(ef as usize, graph, column, scratch))
+            .collect();
+        recalls.sort_unstable_by(f32::total_cmp);
+        let counted = recalls.get(LET_OFF.min(recalls.len() / 2)..).unwrap_or_default();
+        let recall = counted.iter().sum::<f32>() / counted.len().max(1) as f32;
+        *place = (ef, recall);
+        if recall >= ENOUGH {
+            break;
+        }
+    }
+    beams
+}
+
+/// The beam that should reach a recall, between those measured as far as the losses tell; `None` when none was measured.
+pub(crate) fn beam_for(target: RecallTarget, beams: &CalibratedBeams) -> Option<usize> {
+    // Doubling the beam divides the loss by about the same factor each time, so that the logarithms lie near a line.
+    let loss = |recall: f32| (1.0 - recall).clamp(1e-4, 1.0).ln();
+    let wanted = loss(target.get());
+    let mut before: Option<(f32, f32)> = None;
+    for (ef, recall) in beams.iter().take_while(|(ef, _)| *ef > 0) {
+        let (here, beam) = (loss(*recall), (*ef as f32).ln());
+        if here <= wanted {
+            let beam = match before {
+                Some((loss, narrower)) if loss > here => {
+                    narrower + (beam - narrower) * (loss - wanted) / (loss - here)
+                }
+                _ => beam,
+            };
+            return Some(beam.exp().ceil() as usize);
+        }
+        before = Some((here, beam));
+    }
+    before.map(|(_, widest)| widest.exp().round() as usize)
+}
+
+/// A query of the sample and its true neighbours.
+struct Query {
+    prepared: PreparedQuery,
+    /// Score of the last neighbour wanted.
+    farthest: f32,
+    wanted: usize,
+}
+
+impl Query {
+    /// A query near a node; `None` when the place is none for a query.
+    fn near(node: u32, graph: &Graph, column: &Column<'_>, scratch: &mut Scratch) -> Option<Self> {
+        let Floats { distance, dimension, vectors, .. } = column.floats;
+        let target = Points::Floats(column.floats).target(node);
+        walk(graph, &target, 2 * PARTNER_RANK, scratch);
+        let partner = scratch.pool.found().take(PARTNER_RANK).last()?.node;
+        let (a, b) = (column.floats.vector(node), column.floats.vector(partner));
+        let away: Vec<f32> = a.iter().zip(b).map(|(a, b)| a + (a - b) * STEP_AWAY).collect();
+        let prepared = PreparedQuery::new(distance, dimension, &away).ok()?;
+        let nearest = exact::scan(&prepared, vectors, column.present, NEAREST);
+        Some(Self { prepared, farthest: nearest.last()?.score, wanted: nearest.len() })
+    }
+
+    /// What share of its neighbours a beam finds.
+    fn recall(&self, ef: usize, graph: &Graph, column: &Column<'_>, scratch: &mut Scratch) -> f32 {
+        let Column { floats, encoded, bits, .. } = column;
+        let (kernel, dimension) = (CodeKernel::of(floats.distance), floats.dimension);
+        let vector = self.prepared.vector();
+        let (mut code, mut bit_query) = (Vec::new(), BitQuery::default());
+        let coded = encoded.and_then(|encoded| {
+            encoded.scale.encode_query(kernel, vector, &mut code)?;
+            Some(Codes { kernel, dimension, codes: &encoded.codes })
+        });
+        let bits = bits.filter(|_| encoded.is_none()).map(|bits| bits.codes(kernel, dimension));
+        let target = match (coded, bits) {
+            (Some(codes), _) => Target::Code(codes, &code),
+            (None, Some(bits)) => {
+                bits.prepare(vector, &mut bit_query);
+                Target::Bits(bits, &bit_query)
+            }
+            (None, None) => Target::Float(*floats, vector),
+        };
+        walk(graph, &target, ef, scratch);
+        let mut scores: Vec<f32> = scratch
+            .pool
+            .found()
+            .take(RESCORED.max(if bits.is_some() { ef } else { 0 }))
+            .map(|found| distance::score(floats.distance, vector, floats.vector(found.node)))
+            .collect();
+        scores.sort_unstable_by(|a, b| b.total_cmp(a));
+        // By score, not by name: equal vectors stand for each other.
+        let found = scores.iter().take(self.wanted).filter(|score| **score >= self.farthest).count();
+        found as f32 / self.wanted.max(1) as f32
+    }
+}
+
+fn walk(graph: &Graph, target: &Target<'_>, ef: usize, scratch: &mut Scratch) {
+    let near = descend(graph, target, graph.entry, graph.highest_level(), 1, scratch);
+    beam_search(graph, target, near, ef, 0, scratch);
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn a_beam_is_found_between_those_measured() {
+        let target = |share| RecallTarget::new(share, "").unwrap();
+        let beams = [(16, 0.90), (32, 0.95), (64, 0.975), (128, 0.9999), (0, 0.0), (0, 0.0)];
+        assert_eq!(beam_for(target(0.8), &beams), Some(16));
+        let between = beam_for(target(0.9647), &beams).unwrap();
+        assert!((44..47).contains(&between), "half of the way in logarithms: {between}");
+        assert!((64..128).contains(&beam_for(target(0.99), &beams).unwrap()));
+        // No beam reached it: the widest is the best that is known.
+        let poor = [(16, 0.5), (32, 0.6), (64, 0.7), (128, 0.8), (256, 0.85), (512, 0.9)];
+        assert_eq!(beam_for(target(0.99), &poor), Some(512));
+        // A wider beam that found less, by chance.
+        let uneven = [(16, 0.97), (32, 0.96), (64, 0.999), (0, 0.0), (0, 0.0), (0, 0.0)];
+        assert!((32..=64).contains(&beam_for(target(0.99), &uneven).unwrap()));
+        assert_eq!(beam_for(target(0.99), &CalibratedBeams::default()), None);
+    }
+}
