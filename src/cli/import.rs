@@ -22,7 +22,7 @@ const MAX_TOLD_ERRORS: u64 = 100;
 /// went down, goes on behind the last durable batch when the same command is run again.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Files
+    /// Files, folders, or patterns in quotes: 'data/**/*.parquet'
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Collection to write to

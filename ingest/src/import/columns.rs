@@ -1,6 +1,6 @@
 //! Which column holds what: the user's mapping, and the names that are tried where it says nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +28,8 @@ pub struct ColumnMapping {
     pub text: Option<String>,
     /// Absent: `title`.
     pub title: Option<String>,
-    /// Vector space to column. Absent: a column named as the space, or as in an export; for the first space also `vector` or `embedding`.
+    /// Vector space to column. Absent: a column named as the space, or as in an export; for the first space also
+    /// `vector` or `embedding`.
     pub vectors: BTreeMap<String, String>,
     /// Absent: `document_id`.
     pub document_id: Option<String>,
@@ -91,9 +92,18 @@ impl ColumnMapping {
     }
 
     /// Finds the columns of a file. `columns` are its column names with what they can be, in order.
-    pub(super) fn roles(&self, columns: &[(&str, Kind)], target: &Target) -> Result<Roles> {
-        let find = |field: &str, named: Option<&String>, tried: &[&str], fits: &[Kind]| {
-            find_column(columns, field, named.map(String::as_str), tried, fits)
+    /// A column that is named here and missing there, but found `elsewhere` (in another file of the job), is a column of
+    /// nulls; only ids have to be in every file.
+    pub(super) fn roles(
+        &self,
+        columns: &[(&str, Kind)],
+        elsewhere: &BTreeSet<String>,
+        target: &Target,
+    ) -> Result<Roles> {
+        let is_here = |name: &String| columns.iter().any(|(known, _)| known == name);
+        let find = |field: &str, named: Option<&String>, tried: &[&str], fits: &[Kind]| match named {
+            Some(named) if !is_here(named) && elsewhere.contains(named) && field != "columns.id" => Ok(None),
+            _ => find_column(columns, field, named.map(String::as_str), tried, fits),
         };
         let mut roles = Roles {
             id: find("columns.id", self.id.as_ref(), &ID_NAMES, &[Kind::Text, Kind::Key])?,
@@ -117,22 +127,27 @@ impl ColumnMapping {
             let field = format!("columns.vectors[{:?}]", space.name);
             roles.vectors.push(find(&field, self.vectors.get(&space.name), &tried, &[Kind::Vector])?);
         }
-        roles.payload = self.payload_columns(columns, &roles)?;
+        roles.payload = self.payload_columns(columns, elsewhere, &roles)?;
         Ok(roles)
     }
 
-    fn payload_columns(&self, columns: &[(&str, Kind)], roles: &Roles) -> Result<Vec<String>> {
+    fn payload_columns(
+        &self,
+        columns: &[(&str, Kind)],
+        elsewhere: &BTreeSet<String>,
+        roles: &Roles,
+    ) -> Result<Vec<String>> {
         if self.payload.is_empty() {
             let taken = |name: &str| roles.named().any(|taken| taken == name);
             let names = columns.iter().map(|(name, _)| *name);
             return Ok(names.filter(|name| !taken(name)).map(str::to_owned).collect());
         }
-        for name in &self.payload {
-            if !columns.iter().any(|(known, _)| known == name) {
-                return Err(no_column("columns.payload", name, columns));
-            }
+        let (here, missing): (Vec<&String>, Vec<&String>) =
+            self.payload.iter().partition(|name| columns.iter().any(|(known, _)| known == *name));
+        match missing.into_iter().find(|name| !elsewhere.contains(*name)) {
+            Some(unknown) => Err(no_column("columns.payload", unknown, columns)),
+            None => Ok(here.into_iter().cloned().collect()),
         }
-        Ok(self.payload.clone())
     }
 }
 
