@@ -12,6 +12,7 @@
 //! | `span_start`, `span_end` | UInt64 | bytes in the document's extracted text |
 //! | `part` | Utf8 | part of the document: member of an archive, attachment, chapter, sheet |
 //! | `parent` | UInt32 | which larger chunk of the document this one is a part of, from 0 |
+//! | `expires_at` | `Timestamp(ms, UTC)` | from when on the point is no more |
 //! | `vector:NAME` | `FixedSizeList<Float32, dimension>` | one per vector space |
 //!
 //! Only `id` must be there; a column that is missing is a column of nulls. Unknown columns are an error that names
@@ -20,7 +21,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, new_null_array};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 
 use crate::schema::CollectionSchema;
@@ -53,11 +54,13 @@ pub const SPAN_END: &str = "span_end";
 pub const PART: &str = "part";
 /// Column of the larger chunk that a chunk is a part of.
 pub const PARENT: &str = "parent";
+/// Column of the moment from which on the point is no more.
+pub const EXPIRES_AT: &str = "expires_at";
 /// Prefix of the vector columns.
 pub const VECTOR_PREFIX: &str = "vector:";
 
 /// Columns before the vector columns.
-pub const FIXED_COLUMNS: usize = 14;
+pub const FIXED_COLUMNS: usize = 15;
 /// Longest point id, in bytes.
 pub const MAX_ID_BYTES: usize = 1_024;
 /// Longest document id, in bytes: its chunks' point ids add `#` and a number.
@@ -105,6 +108,7 @@ fn fixed_fields() -> Vec<Field> {
         Field::new(SPAN_END, DataType::UInt64, true),
         utf8(PART),
         Field::new(PARENT, DataType::UInt32, true),
+        Field::new(EXPIRES_AT, expires_at_type(), true),
     ]
 }
 
@@ -113,7 +117,7 @@ fn fixed_fields() -> Vec<Field> {
 /// # Errors
 /// Arrow's, which would be a defect.
 pub(crate) fn completed(stored: RecordBatch) -> Result<RecordBatch, ArrowError> {
-    if stored.column_by_name(PART).is_some() && stored.column_by_name(PARENT).is_some() {
+    if [PART, PARENT, EXPIRES_AT].iter().all(|name| stored.column_by_name(name).is_some()) {
         return Ok(stored);
     }
     let mut fields = Vec::new();
@@ -139,6 +143,11 @@ pub(crate) fn completed(stored: RecordBatch) -> Result<RecordBatch, ArrowError> 
 /// Type of `heading_path`.
 pub fn heading_path_type() -> DataType {
     DataType::List(Arc::new(Field::new("item", DataType::Utf8, true)))
+}
+
+/// Type of `expires_at`.
+pub fn expires_at_type() -> DataType {
+    DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
 }
 
 /// Type of a vector column.

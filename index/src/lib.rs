@@ -7,6 +7,7 @@
 
 mod background;
 pub mod batch;
+pub mod clock;
 pub mod collection;
 pub mod directory;
 pub mod document;

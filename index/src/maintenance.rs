@@ -4,8 +4,9 @@
 //! Requests are hints: a worker looks itself at what is to be done, so a lost or repeated request does no harm.
 
 use std::sync::Weak;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -15,6 +16,9 @@ use crate::recall::RecallSampler;
 
 /// Requests that may wait for one worker; more are dropped, since each of those that wait does all there is to do.
 const QUEUE: usize = 1_024;
+
+/// How often the compacting thread looks for what has expired while nobody reads or writes.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// What a worker is asked to look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,17 +91,30 @@ fn work(task: Task, requests: &Receiver<Weak<Collection>>) {
         Task::Seal | Task::Compact => Urgency::Soon,
         Task::Feed | Task::Scrub => Urgency::Whenever,
     });
-    while let Ok(collection) = requests.recv() {
-        let Some(collection) = collection.upgrade() else { continue };
-        // A defect in one collection's background work must not stop that of the others.
-        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match task {
-            Task::Seal => collection.seal_waiting(),
-            Task::Compact => collection.compact_where_due(),
-            Task::Feed => collection.feed_live_graphs(),
-            Task::Scrub => collection.scrub(),
-        }));
-        if done.is_err() {
-            tracing::error!(collection = collection.name(), ?task, "background work panicked");
-        }
+    let mut known: Vec<Weak<Collection>> = Vec::new();
+    loop {
+        let asked = match requests.recv_timeout(LOOK_AGAIN) {
+            Ok(collection) => vec![collection],
+            // Points expire without anybody asking for anything.
+            Err(RecvTimeoutError::Timeout) if task == Task::Compact => known.clone(),
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        known.retain(|other| other.strong_count() > 0 && !asked.iter().any(|asked| asked.ptr_eq(other)));
+        known.extend(asked.iter().cloned());
+        asked.iter().filter_map(Weak::upgrade).for_each(|collection| look(task, &collection));
+    }
+}
+
+fn look(task: Task, collection: &Collection) {
+    // A defect in one collection's background work must not stop that of the others.
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match task {
+        Task::Seal => collection.seal_waiting(),
+        Task::Compact => collection.compact_where_due(),
+        Task::Feed => collection.feed_live_graphs(),
+        Task::Scrub => collection.scrub(),
+    }));
+    if done.is_err() {
+        tracing::error!(collection = collection.name(), ?task, "background work panicked");
     }
 }

@@ -4,6 +4,7 @@
 //! change of several rows appears in one step. Nothing is ever removed: deleted rows are bits of the snapshot.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -59,6 +60,8 @@ struct Lookup {
     documents: HashMap<Box<str>, Vec<u32>>,
     /// (hash of the id, row): the order of scrolling.
     order: BTreeSet<(u64, u32)>,
+    /// (milliseconds since 1970, row) of the rows that expire.
+    expiry: BTreeSet<(i64, u32)>,
 }
 
 impl Memtable {
@@ -115,6 +118,7 @@ impl Memtable {
             for (offset, number) in (base..).take(count).enumerate() {
                 lookup.insert(rows.id(offset), rows.document_id(offset), number);
             }
+            lookup.expiry.extend(rows.expiring().map(|(time, offset)| (time, base + offset as u32)));
         }
         let text_bytes = (0..count).map(|row| rows.text(row).map_or(0, str::len)).sum::<usize>();
         // Vectors live in `LiveVectors` alone; a second copy here would double the memtable.
@@ -159,6 +163,19 @@ impl Memtable {
         let lookup = self.lookup.read();
         let wanted = |entry: &&(u64, u32)| entry.1 < visible && passes(entry.1);
         lookup.order.range(from..).filter(wanted).take(limit).copied().collect()
+    }
+
+    /// Rows that expire behind `after` and not behind `until`.
+    pub(crate) fn expiring_between(&self, after: i64, until: i64) -> Vec<u32> {
+        let lookup = self.lookup.read();
+        let range = (Bound::Excluded((after, u32::MAX)), Bound::Included((until, u32::MAX)));
+        lookup.expiry.range(range).map(|(_, row)| *row).collect()
+    }
+
+    /// When the first row behind `after` expires.
+    pub(crate) fn next_expiry(&self, after: i64) -> Option<i64> {
+        let range = (Bound::Excluded((after, u32::MAX)), Bound::Unbounded);
+        self.lookup.read().expiry.range(range).next().map(|(time, _)| *time)
     }
 
     /// The batch of a row, and the row's place in it.

@@ -1,10 +1,10 @@
 //! Typed access to the columns of a canonical batch: every column of [`crate::batch::arrow_schema`], in its order.
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, FixedSizeListArray, ListArray, RecordBatch, StringArray, UInt32Array,
-    UInt64Array,
+    Array, ArrayRef, AsArray, FixedSizeListArray, ListArray, RecordBatch, StringArray,
+    TimestampMillisecondArray, UInt32Array, UInt64Array,
 };
-use arrow::datatypes::{Float32Type, UInt32Type, UInt64Type};
+use arrow::datatypes::{Float32Type, TimestampMillisecondType, UInt32Type, UInt64Type};
 
 use crate::batch;
 use crate::error::{Error, Result};
@@ -27,6 +27,7 @@ pub(crate) struct Rows {
     span_ends: UInt64Array,
     parts: StringArray,
     parents: UInt32Array,
+    expiries: TimestampMillisecondArray,
 }
 
 impl Rows {
@@ -67,6 +68,10 @@ impl Rows {
             span_ends: u64s(batch::SPAN_END)?,
             parts: string(batch::PART)?,
             parents: u32s(batch::PARENT)?,
+            expiries: column(batch::EXPIRES_AT)?
+                .as_primitive_opt::<TimestampMillisecondType>()
+                .cloned()
+                .ok_or_else(|| wrong_type(batch::EXPIRES_AT))?,
         })
     }
 
@@ -130,6 +135,18 @@ impl Rows {
             Some(headings) => headings.iter().flatten().map(str::to_owned).collect(),
             None => Vec::new(),
         }
+    }
+
+    /// From when on a row is no more, in milliseconds since 1970.
+    pub(crate) fn expires_at(&self, row: usize) -> Option<i64> {
+        self.expiries.is_valid(row).then(|| self.expiries.value(row))
+    }
+
+    /// The rows that expire, with their time.
+    pub(crate) fn expiring(&self) -> impl Iterator<Item = (i64, usize)> + '_ {
+        let any = self.expiries.null_count() < self.expiries.len();
+        let rows = if any { 0..self.expiries.len() } else { 0..0 };
+        rows.filter_map(|row| Some((self.expires_at(row)?, row)))
     }
 
     /// Everything that says where a row comes from.

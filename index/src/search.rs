@@ -129,6 +129,8 @@ pub struct PointData {
     pub payload: Option<serde_json::Map<String, serde_json::Value>>,
     /// Where it comes from.
     pub origin: Origin,
+    /// From when on it is no more, in milliseconds since 1970.
+    pub expires_at_ms: Option<i64>,
     /// Vectors asked for, by space. Cosine vectors come back with unit length.
     pub vectors: Vec<(String, Vec<f32>)>,
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Clock;
 use crate::collection::Collection;
 use crate::directory::{Directory, DirectoryLock, FsDirectory, SubDirectory, remove_unfinished};
 use crate::error::{Error, Result};
@@ -46,6 +47,8 @@ pub struct StoreOptions {
     pub compact_max_segment_bytes: u64,
     /// Check every checksum before a collection is open. Otherwise that happens in the background once it is.
     pub verify_checksums: bool,
+    /// What points expire by.
+    pub clock: Clock,
     /// Share of the searches that are repeated by comparing every vector, 0 to 1: see [`crate::recall`].
     pub sampled_recall_share: f32,
 }
@@ -63,6 +66,7 @@ impl Default for StoreOptions {
             compact_max_segment_bytes: 1 << 30,
             verify_checksums: false,
             sampled_recall_share: 0.01,
+            clock: Clock::default(),
         }
     }
 }

@@ -13,7 +13,7 @@ use arrow::array::{
 };
 use arrow::buffer::NullBuffer;
 use arrow::compute::{CastOptions, cast_with_options, filter_record_batch};
-use arrow::datatypes::{DataType, Field, Float32Type, SchemaRef};
+use arrow::datatypes::{DataType, Field, Float32Type, SchemaRef, TimeUnit, TimestampMillisecondType};
 
 use crate::batch;
 use crate::error::{Error, Result};
@@ -166,6 +166,7 @@ fn canonical_columns(
                         errors.push(row, &id_of(input, row), field.name(), message);
                     })?
                 }
+                None if field.name() == batch::EXPIRES_AT => canonical_times(column, field)?,
                 None => cast(column, field)?,
             },
         };
@@ -193,6 +194,32 @@ fn cast(column: &ArrayRef, field: &Field) -> Result<ArrayRef> {
     }
     cast_with_options(column, to, &options)
         .map_err(|error| Error::invalid(field.name(), format!("the column does not fit {to}: {error}")))
+}
+
+/// Points in time of any unit, or numbers of milliseconds, to those of the field. What has no zone is UTC.
+fn canonical_times(column: &ArrayRef, field: &Field) -> Result<ArrayRef> {
+    if column.data_type() == field.data_type() {
+        return Ok(Arc::clone(column));
+    }
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    let wrong = |why: &str| {
+        let message =
+            format!("the column is of type {}, expected {}{why}", column.data_type(), field.data_type());
+        Error::invalid(field.name(), message)
+    };
+    let milliseconds = match column.data_type() {
+        DataType::Null => return Ok(new_null_array(field.data_type(), column.len())),
+        DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Millisecond, zone.clone()),
+        DataType::Date32 | DataType::Date64 | DataType::Int64 => {
+            DataType::Timestamp(TimeUnit::Millisecond, None)
+        }
+        _ => return Err(wrong("")),
+    };
+    let times =
+        cast_with_options(column, &milliseconds, &options).map_err(|error| wrong(&format!(": {error}")))?;
+    let times = times.as_primitive_opt::<TimestampMillisecondType>().cloned().ok_or_else(|| wrong(""))?;
+    // The number of a point in time does not depend on its zone.
+    Ok(Arc::new(times.with_data_type(field.data_type().clone())))
 }
 
 /// Brings a vector column to `FixedSizeList<Float32>`: finite, unit length under cosine. Bad rows are reported and

@@ -120,7 +120,7 @@ mod tests {
             span_end: Some(start + text.len() as u64),
             ..Origin::default()
         };
-        PointData { id: String::new(), text: text.into(), payload: None, origin, vectors: Vec::new() }
+        PointData { text: text.into(), origin, ..PointData::default() }
     }
 
     #[test]

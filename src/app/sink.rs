@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch, StringArray};
+use arrow::array::{Array as _, ArrayRef, AsArray as _, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Float32Type, UInt32Type};
 use async_trait::async_trait;
 use ragstone_index::batch;
@@ -26,6 +26,9 @@ use super::workers::Workers;
 /// A record and its points are written together. A new file time alone is worth writing so many points again; for more,
 /// reading the file again after a restart is cheaper.
 const MAX_TOUCHED_CHUNKS: u32 = 64;
+
+/// Metadata of a document by which it expires: milliseconds since 1970. It is no payload, and no client can give it.
+pub const EXPIRES_AT_FIELD: &str = "_expires_at";
 
 /// The sink of the server.
 #[derive(Debug)]
@@ -119,6 +122,7 @@ impl BatchSink for EngineSink {
         entry: DocumentEntry,
         points: Option<RecordBatch>,
     ) -> Result<u64> {
+        let points = points.map(with_expiry).transpose().map_err(|error| pipeline_error(error.into()))?;
         let change = Change::PutDocument { document: record(entry), points };
         Ok(self.change(collection, vec![change]).await?.seq_no)
     }
@@ -292,6 +296,37 @@ fn vectors_by_key(schema: &CollectionSchema, points: &RecordBatch) -> HashMap<(S
         }
     }
     vectors
+}
+
+/// A document's points with their expiry in the column for it; it is the same for all of them.
+fn with_expiry(points: RecordBatch) -> ragstone_index::Result<RecordBatch> {
+    let payloads = points.column_by_name(batch::PAYLOAD).and_then(|column| column.as_string_opt::<i32>());
+    let first = payloads.and_then(|payloads| payloads.iter().next().flatten());
+    let Some(first) = first.filter(|payload| payload.contains(EXPIRES_AT_FIELD)) else { return Ok(points) };
+    let mut payload: serde_json::Map<String, serde_json::Value> = serde_json::from_str(first)
+        .map_err(|error| ragstone_index::Error::Internal(format!("the payload of a document: {error}")))?;
+    let Some(expires_at) = payload.get(EXPIRES_AT_FIELD).and_then(serde_json::Value::as_i64) else {
+        return Ok(points);
+    };
+    payload.remove(EXPIRES_AT_FIELD);
+    let rows = points.num_rows();
+    let stripped = serde_json::Value::Object(payload).to_string();
+    let strip = |payload: &str| -> String {
+        if payload == first {
+            return stripped.clone();
+        }
+        let mut other: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(payload).unwrap_or_default();
+        other.remove(EXPIRES_AT_FIELD);
+        serde_json::Value::Object(other).to_string()
+    };
+    let payloads: StringArray = payloads.into_iter().flatten().map(|payload| payload.map(&strip)).collect();
+    let times = Int64Array::from(vec![expires_at; rows]);
+    put_column(&points, batch::PAYLOAD, Arc::new(payloads))
+        .and_then(|points| put_column(&points, batch::EXPIRES_AT, Arc::new(times)))
+        .map_err(|error| {
+            ragstone_index::Error::Internal(format!("points of a document that expires: {error}"))
+        })
 }
 
 /// A document's points under another record: id, address and title follow it.

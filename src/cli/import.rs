@@ -22,7 +22,7 @@ const MAX_TOLD_ERRORS: u64 = 100;
 /// went down, goes on behind the last durable batch when the same command is run again.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Files
+    /// Files, folders, or patterns in quotes: 'data/**/*.parquet'
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Collection to write to
@@ -32,7 +32,7 @@ pub(super) struct Args {
     #[arg(long)]
     create: bool,
     /// Which column holds what, may be given several times: id=, text=, title=, document_id=, vector= (the first vector
-    /// space), vector.SPACE=, payload= (then only these columns become payload). What isn't named is found by its name
+    /// space), vector.SPACE=, expires_at=, payload= (then only these columns become payload). What isn't named is found by its name
     #[arg(long, value_name = "ROLE=COLUMN", value_parser = parse_column)]
     column: Vec<(Role, String)>,
     /// Format of the files [default: by their extension]
@@ -68,6 +68,7 @@ enum Role {
     Text,
     Title,
     DocumentId,
+    ExpiresAt,
     Payload,
     /// Empty: the first vector space.
     Vector(String),
@@ -234,7 +235,7 @@ fn absolute(files: &[PathBuf]) -> Outcome<Vec<String>> {
 }
 
 fn parse_column(text: &str) -> Result<(Role, String), String> {
-    let roles = "id, text, title, document_id, vector, vector.SPACE, payload";
+    let roles = "id, text, title, document_id, vector, vector.SPACE, expires_at, payload";
     let (role, column) =
         text.split_once('=').ok_or(format!("expected ROLE=COLUMN with one of the roles {roles}"))?;
     if column.is_empty() {
@@ -245,6 +246,7 @@ fn parse_column(text: &str) -> Result<(Role, String), String> {
         "text" => Role::Text,
         "title" => Role::Title,
         "document_id" => Role::DocumentId,
+        "expires_at" => Role::ExpiresAt,
         "payload" => Role::Payload,
         "vector" => Role::Vector(String::new()),
         other => match other.strip_prefix("vector.") {
@@ -264,6 +266,7 @@ fn mapping(columns: &[(Role, String)], first_space: Option<&str>) -> Outcome<Col
             Role::Text => ("text", mapping.text.replace(column)),
             Role::Title => ("title", mapping.title.replace(column)),
             Role::DocumentId => ("document_id", mapping.document_id.replace(column)),
+            Role::ExpiresAt => ("expires_at", mapping.expires_at.replace(column)),
             Role::Payload => {
                 mapping.payload.push(column);
                 continue;

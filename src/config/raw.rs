@@ -541,6 +541,7 @@ impl RawConfig {
                 compact_max_segment_bytes: engine.compact_max_segment_bytes.0 as u64,
                 verify_checksums: engine.verify_checksums,
                 sampled_recall_share: search.sampled_recall_share,
+                ..StoreOptions::default()
             },
             pipeline: ingest.pipeline(),
             sources: ingest.sources(),

@@ -108,6 +108,12 @@ pub fn conform(rows: &RecordBatch, full: &SchemaRef, at: &str, first_row: usize)
         if fields.iter().any(|seen| seen.name() == field.name()) {
             return Err(Error::invalid(at, "the column comes twice"));
         }
+        if field.name() == batch::EXPIRES_AT {
+            // The engine knows all that can be a point in time.
+            columns.push(Arc::clone(column));
+            fields.push(Arc::new(field.as_ref().clone().with_nullable(true)));
+            continue;
+        }
         columns.push(converted(column, wanted.data_type(), &at)?);
         if let DataType::FixedSizeList(_, width) = wanted.data_type() {
             bad.find_lengths(column, field.name(), *width);

@@ -42,7 +42,7 @@ pub fn job(request: v1::ImportRequest) -> Result<ImportJob> {
             return Err(Error::invalid("format", format!("{} is not a format known here", request.format)));
         }
     };
-    let v1::ColumnMapping { id, text, title, vectors, document_id, payload } =
+    let v1::ColumnMapping { id, text, title, vectors, document_id, payload, expires_at } =
         request.columns.unwrap_or_default();
     let paths = request.paths.into_iter().map(PathBuf::from).collect();
     Ok(ImportJob {
@@ -54,6 +54,7 @@ pub fn job(request: v1::ImportRequest) -> Result<ImportJob> {
             vectors: vectors.into_iter().collect(),
             document_id,
             payload,
+            expires_at,
         },
         strict: request.strict,
         job_id: Some(request.job_id).filter(|id| !id.is_empty()),

@@ -59,8 +59,8 @@ fn varied(i: usize) -> v1::Point {
         chunk_index: Some(i as u32 % 10),
         span_start: Some(u64::MAX - i as u64),
         span_end: Some(u64::MAX),
-        part: if i.is_multiple_of(3) { String::new() } else { format!("archive/member {i}") },
-        parent: (i.is_multiple_of(4)).then_some(i as u32 / 4),
+        part: if i.is_multiple_of(4) { format!("sheet {i}") } else { String::new() },
+        parent: (i.is_multiple_of(3)).then_some(i as u32),
     };
     v1::Point {
         id: format!("p{i}"),
@@ -68,6 +68,8 @@ fn varied(i: usize) -> v1::Point {
         text: if i.is_multiple_of(7) { String::new() } else { format!("text {i}\r\nsecond line") },
         payload: if i.is_multiple_of(11) { None } else { content },
         origin: (!i.is_multiple_of(13)).then_some(origin),
+        // Far from now, and some milliseconds apart.
+        expires_at_ms: (i.is_multiple_of(6)).then_some(32_503_680_000_000 + i as i64),
     }
 }
 

@@ -14,6 +14,35 @@ use tonic::Code;
 
 use crate::harness::{TestServer, field, must, numbers, payload, point, refused, text_point, value, word};
 
+#[tokio::test]
+async fn points_and_documents_expire() {
+    let server = TestServer::start().await;
+    server.create_plain("c", 2).await;
+    let at = |id: &str, expires_at_ms| v1::Point { expires_at_ms, ..point(id, &[1.0, 0.0]) };
+    let far = Some(32_503_680_000_000);
+    server.upsert("c", vec![at("past", Some(1)), at("future", far), at("never", None)]).await;
+    assert_eq!(server.count("c").await, 2);
+    let found = get(&server, &["past", "future", "never"]).await;
+    let times: Vec<_> = found.iter().map(|point| (point.id.as_str(), point.expires_at_ms)).collect();
+    assert_eq!(times, [("future", far), ("never", None)]);
+    let document = |ttl_seconds| v1::IngestDocumentRequest {
+        collection: "c".into(),
+        document_id: "doc".into(),
+        content: Some(v1::ingest_document_request::Content::Text("words that stay an hour".into())),
+        metadata: payload([("lang", word("en"))]),
+        ttl_seconds,
+        ..Default::default()
+    };
+    refused(server.ingest().ingest_document(document(Some(0))).await, Code::InvalidArgument, "ttl_seconds");
+    server.ingest().ingest_document(document(Some(3_600))).await.unwrap();
+    let chunk = get(&server, &["doc#0"]).await.swap_remove(0);
+    assert!(chunk.expires_at_ms.is_some_and(|time| time < 32_503_680_000_000), "{chunk:?}");
+    assert_eq!(chunk.payload, payload([("lang", word("en"))]));
+    // Ingested without, it stays.
+    server.ingest().ingest_document(document(None)).await.unwrap();
+    assert_eq!(get(&server, &["doc#0"]).await[0].expires_at_ms, None);
+}
+
 async fn get(server: &TestServer, ids: &[&str]) -> Vec<v1::Point> {
     let request = v1::GetPointsRequest {
         collection: "c".into(),

@@ -39,6 +39,8 @@ enum Checked {
     DeletePoints(Vec<String>),
     DeleteDocuments(Vec<String>),
     DeleteByFilter(Filter),
+    /// Documents that had no points any more.
+    Purge(Vec<String>),
     PutLedger(String, Vec<u8>),
     DeleteLedger(String),
     Schema(SchemaUpdate),
@@ -75,6 +77,11 @@ impl Pending {
             _ => 256,
         };
         self.changes.iter().map(batch).sum()
+    }
+
+    /// Makes durable that documents have no points any more; those that have some by then stay.
+    pub(crate) fn purge(documents: Vec<String>, schema: Arc<CollectionSchema>) -> Self {
+        Self { changes: vec![Checked::Purge(documents)], rejected: Vec::new(), schema }
     }
 
     /// A change of the schema alone.
@@ -168,6 +175,7 @@ impl Collection {
     pub(crate) fn commit_group(&self, group: Vec<Pending>) -> Vec<Result<WriteReceipt>> {
         let mut results: Vec<Option<Result<WriteReceipt>>> = group.iter().map(|_| None).collect();
         let mut state = self.state.lock();
+        self.expire_if_due(&mut state);
         let mut appended: Vec<Appended> = Vec::new();
         for (place, pending) in group.into_iter().enumerate() {
             // What a filter matches, and which schema holds, depends on the writes before it in this group.
@@ -233,7 +241,8 @@ fn fill(results: &mut [Option<Result<WriteReceipt>>], place: usize, result: Resu
 }
 
 fn needs_earlier_writes(pending: &Pending, state: &State) -> bool {
-    let filters = pending.changes.iter().any(|change| matches!(change, Checked::DeleteByFilter(_)));
+    let filters =
+        pending.changes.iter().any(|change| matches!(change, Checked::DeleteByFilter(_) | Checked::Purge(_)));
     let new_fields = pending.changes.iter().any(|change| match change {
         Checked::Upsert(valid, _) | Checked::PutDocument(_, Some((valid, _))) => !valid.new_fields.is_empty(),
         Checked::Schema(_) => true,
@@ -317,6 +326,13 @@ impl Resolver<'_> {
             }
             Checked::DeletePoints(ids) => (Resolved::DeletePoints(ids), None),
             Checked::DeleteDocuments(ids) => (Resolved::DeleteDocuments(ids), None),
+            Checked::Purge(mut ids) => {
+                ids.retain(|id| self.state.tables.has_no_points(id));
+                if ids.is_empty() {
+                    return Ok(None);
+                }
+                (Resolved::DeleteDocuments(ids), None)
+            }
             Checked::DeleteByFilter(filter) => {
                 let ids = matching_ids(self.state, &filter)?;
                 if ids.is_empty() {

@@ -46,6 +46,7 @@ impl Collection {
     pub fn compact(&self) -> Result<CompactionReport> {
         self.flush()?;
         let _one_at_a_time = self.compacting.lock();
+        drop(self.current());
         let before = self.candidates();
         let groups = groups(&before, self.options.compact_max_segment_bytes);
         // Asked for or not, it gives way; the caller's thread could not raise its priority again.
@@ -76,6 +77,7 @@ impl Collection {
     /// Merges whatever is due; called by the compacting thread.
     pub(crate) fn compact_where_due(&self) {
         let _one_at_a_time = self.compacting.lock();
+        drop(self.current());
         while !self.closed.load(Ordering::Acquire) {
             let mut candidates = self.candidates();
             candidates.retain(|candidate| !self.health.is_damaged(candidate.id));
@@ -110,6 +112,7 @@ impl Collection {
 
     /// Merges these segments. The caller holds the compaction lock, so they stay where they are.
     pub(super) fn merge(&self, ids: &[u64]) -> Result<()> {
+        self.purge_expired()?;
         let snapshot = self.snapshot.load_full();
         let wanted = |view: &&PartView| view.segment().is_some_and(|segment| ids.contains(&segment.id));
         let mut inputs: Vec<&PartView> = snapshot.parts.iter().filter(wanted).collect();

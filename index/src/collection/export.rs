@@ -38,7 +38,7 @@ pub struct Export {
 impl Collection {
     /// Begins to export the points that pass, as they are now.
     pub fn export(&self, filter: Option<&Filter>) -> Result<Export> {
-        let snapshot = self.snapshot.load_full();
+        let snapshot = self.current();
         let filter = snapshot.check(filter)?;
         let rows_of = |view: &PartView| Ok(view.allowed(filter.as_ref())?.unwrap_or_else(|| view.live()));
         let rest: Vec<RoaringBitmap> = snapshot.parts.iter().map(rows_of).collect::<Result<_>>()?;

@@ -5,11 +5,12 @@
 //! * `pacing` says how much may wait to be sealed, and how fast writers may go;
 //! * `seal` turns memtables into segments, `compaction` merges segments, `recovery` opens what a crash left,
 //!   `scrub` compares it with its checksums;
-//! * `read` and `query` answer from one snapshot, `export` hands all of it out; `shadow` is a search to be compared with the truth.
+//! * `read` and `query` answer from one snapshot, `export` hands all of it out; `expire` leaves out what the clock ended; `shadow` is a search to be compared with the truth.
 
 mod commit;
 mod compaction;
 mod estimate;
+mod expire;
 mod export;
 mod old_schema;
 mod pacing;
@@ -330,17 +331,20 @@ impl Collection {
 
     /// A document's record.
     pub fn document(&self, id: &str) -> Option<DocumentRecord> {
+        drop(self.current());
         self.ledger.read().document(id).map(|document| (**document).clone())
     }
 
     /// Records in id order whose id starts with `prefix`, behind `after`.
     pub fn documents(&self, prefix: &str, after: Option<&str>, limit: usize) -> Vec<DocumentRecord> {
+        drop(self.current());
         let documents = self.ledger.read().documents(prefix, after, limit);
         documents.iter().map(|document| (**document).clone()).collect()
     }
 
     /// All records that a source brought, in id order.
     pub fn documents_of_source(&self, source_id: &str) -> Vec<DocumentRecord> {
+        drop(self.current());
         let documents = self.ledger.read().documents_of_source(source_id);
         documents.iter().map(|document| (**document).clone()).collect()
     }

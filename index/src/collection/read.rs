@@ -42,7 +42,7 @@ impl Collection {
                 format!("{} is not between 1 and {MAX_LIMIT}", request.limit),
             ));
         }
-        let snapshot = self.snapshot.load_full();
+        let snapshot = self.current();
         let filter = snapshot.check(request.filter.as_ref())?;
         let reader = PointReader::new(&snapshot, &request.select)?;
         let after = request.after.as_deref().map(Cursor::parse).transpose()?;
@@ -93,7 +93,7 @@ impl Collection {
 
     /// Number of points that pass.
     pub fn count(&self, filter: Option<&Filter>) -> Result<u64> {
-        let snapshot = self.snapshot.load_full();
+        let snapshot = self.current();
         let filter = snapshot.check(filter)?;
         let mut count = 0;
         for view in &snapshot.parts {
@@ -104,7 +104,7 @@ impl Collection {
 
     /// All points of a document with every column of [`crate::batch::arrow_schema`], in chunk order.
     pub fn document_points(&self, document_id: &str) -> Result<RecordBatch> {
-        let snapshot = self.snapshot.load_full();
+        let snapshot = self.current();
         let schema = batch::arrow_schema(&snapshot.schema);
         let mut pieces = Vec::new();
         for view in &snapshot.parts {
@@ -122,7 +122,7 @@ impl Collection {
 
     /// Counts and sizes.
     pub fn stats(&self) -> CollectionStats {
-        let snapshot = self.snapshot.load_full();
+        let snapshot = self.current();
         let memtables =
             || snapshot.parts.iter().filter_map(|view| view.memtable().map(|table| (view, table)));
         let segments: Vec<SegmentStats> =
@@ -159,7 +159,7 @@ impl Collection {
 
     /// The newest snapshot, if it has the write that the caller wants to see.
     pub(super) fn snapshot_at(&self, min_seq_no: Option<u64>) -> Result<Arc<Snapshot>> {
-        let snapshot = self.snapshot.load_full();
+        let snapshot = self.current();
         match min_seq_no {
             Some(wanted) if wanted > snapshot.seq_no => {
                 Err(Error::NotVisible { wanted, visible: snapshot.seq_no })
@@ -275,6 +275,7 @@ impl<'a> PointReader<'a> {
             text: if self.select.text { rows.text(at).unwrap_or_default().to_owned() } else { String::new() },
             payload: self.payload(rows.payload(at)),
             origin: rows.origin(at),
+            expires_at_ms: rows.expires_at(at),
             vectors: self.spaces.iter().filter_map(vector).collect(),
         })
     }

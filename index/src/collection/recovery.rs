@@ -73,6 +73,7 @@ impl Collection {
             failed: None,
             seal_error: None,
             pace: Pace::default(),
+            expired_documents: Vec::new(),
         };
         tracing::info!(
             collection = name,

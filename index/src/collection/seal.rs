@@ -85,7 +85,9 @@ impl Collection {
             let mut state = self.state.lock();
             let Some(frozen) = state.frozen.front() else { return Ok(false) };
             let memtable = Arc::clone(&frozen.memtable);
-            let live = view_of(&state, &memtable)?.live();
+            // Rows that only the clock ended go along: until a compaction they tell whose documents are gone.
+            let view = view_of(&state, &memtable)?;
+            let live = view.live() | &*view.expired;
             (memtable, live, Arc::clone(&state.tables.schema), state.manifest.take_segment_id())
         };
         let rows = LiveRows::new(vec![(Part::Memtable(Arc::clone(&memtable)), live)]);

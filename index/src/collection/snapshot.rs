@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
+use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::memtable::{MemBatch, Memtable};
@@ -23,6 +24,10 @@ pub(crate) struct PartView {
     pub(crate) rows: u32,
     /// Rows that are not live any more.
     pub(crate) deleted: Arc<RoaringBitmap>,
+    /// Those of them that nothing but the clock ended.
+    pub(crate) expired: Arc<RoaringBitmap>,
+    /// Rows that expire up to here are among them.
+    expired_until: i64,
 }
 
 /// A consistent view of a collection.
@@ -34,6 +39,8 @@ pub(crate) struct Snapshot {
     pub(crate) schema: Arc<CollectionSchema>,
     /// Segments, then memtables from old to new.
     pub(crate) parts: Vec<PartView>,
+    /// From this time on some of its rows are no more.
+    pub(crate) next_expiry: Option<i64>,
 }
 
 /// The columns of one row, wherever they are.
@@ -63,7 +70,7 @@ impl RowRef<'_> {
 impl PartView {
     /// A new part of which everything is live.
     pub(crate) fn new(part: Part, rows: u32) -> Self {
-        Self { part, rows, deleted: Arc::default() }
+        Self { part, rows, deleted: Arc::default(), expired: Arc::default(), expired_until: i64::MIN }
     }
 
     /// The segment, when it is one.
@@ -85,6 +92,38 @@ impl PartView {
     /// Whether this part is that memtable.
     pub(crate) fn is_memtable(&self, table: &Arc<Memtable>) -> bool {
         self.memtable().is_some_and(|own| Arc::ptr_eq(own, table))
+    }
+
+    /// Ends the rows that expire up to `now`. Returns all rows that newly did, those that were deleted before included.
+    pub(crate) fn expire(&mut self, now: i64) -> Vec<u32> {
+        if now <= self.expired_until {
+            return Vec::new();
+        }
+        let mut passed = match &self.part {
+            Part::Segment(segment) => segment.expiry().between(self.expired_until, now),
+            Part::Memtable(table) => table.expiring_between(self.expired_until, now),
+        };
+        passed.retain(|row| *row < self.rows);
+        let fresh: Vec<u32> = passed.iter().copied().filter(|row| !self.deleted.contains(*row)).collect();
+        if !fresh.is_empty() {
+            Arc::make_mut(&mut self.deleted).extend(fresh.iter().copied());
+            Arc::make_mut(&mut self.expired).extend(fresh);
+        }
+        self.expired_until = now;
+        passed
+    }
+
+    /// Rows were added that expire from `time` on, which may have passed.
+    pub(crate) fn look_at_expiry_from(&mut self, time: i64) {
+        self.expired_until = self.expired_until.min(time.saturating_sub(1));
+    }
+
+    /// When the next row expires.
+    pub(crate) fn next_expiry(&self) -> Option<i64> {
+        match &self.part {
+            Part::Segment(segment) => segment.expiry().next(self.expired_until),
+            Part::Memtable(table) => table.next_expiry(self.expired_until),
+        }
     }
 
     /// Number of live rows.
@@ -166,6 +205,21 @@ impl PartView {
 }
 
 impl Snapshot {
+    /// Whether rows that it takes for live have expired.
+    pub(crate) fn is_outlived(&self, clock: &Clock) -> bool {
+        self.next_expiry.is_some_and(|next| next <= clock.now_ms())
+    }
+
+    /// The same without the rows that expire up to `now`.
+    pub(crate) fn expired(&self, now: i64) -> Self {
+        let mut later = self.clone();
+        for view in &mut later.parts {
+            view.expire(now);
+        }
+        later.next_expiry = next_expiry(&later.parts);
+        later
+    }
+
     /// Number of live points.
     pub(crate) fn live_len(&self) -> u64 {
         self.parts.iter().map(PartView::live_len).sum()
@@ -182,4 +236,9 @@ impl Snapshot {
     pub(crate) fn check(&self, filter: Option<&Filter>) -> Result<Option<CheckedFilter>> {
         filter.map(|filter| check_filter(filter, &self.schema)).transpose()
     }
+}
+
+/// When the next row of some parts expires.
+pub(crate) fn next_expiry(parts: &[PartView]) -> Option<i64> {
+    parts.iter().filter_map(PartView::next_expiry).min()
 }

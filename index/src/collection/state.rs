@@ -1,13 +1,13 @@
 //! The state that only the holder of the writer lock changes: the working copy of the parts, the ledger, the log.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use roaring::RoaringBitmap;
 
 use crate::collection::pacing::Pace;
-use crate::collection::snapshot::{PartView, Snapshot};
+use crate::collection::snapshot::{PartView, Snapshot, next_expiry};
 use crate::document::{DocumentRecord, DocumentState};
 use crate::error::Result;
 use crate::ledger::{Delta, Ledger};
@@ -65,6 +65,8 @@ pub(crate) struct State {
     pub(crate) persisted: HashMap<u64, Arc<RoaringBitmap>>,
     /// How fast memtables are sealed, and writers may go.
     pub(crate) pace: Pace,
+    /// Documents whose last points expired; the log does not know yet.
+    pub(crate) expired_documents: Vec<String>,
     /// Why the log accepts nothing any more.
     pub(crate) failed: Option<String>,
     /// Why the last try to seal failed.
@@ -101,7 +103,12 @@ impl Tables {
 
     /// The view that readers get.
     pub(crate) fn snapshot(&self) -> Snapshot {
-        Snapshot { seq_no: self.seq_no, schema: Arc::clone(&self.schema), parts: self.parts.clone() }
+        Snapshot {
+            seq_no: self.seq_no,
+            schema: Arc::clone(&self.schema),
+            parts: self.parts.clone(),
+            next_expiry: next_expiry(&self.parts),
+        }
     }
 
     /// Applies a durable write to memory. Readers see nothing of it before the next snapshot.
@@ -137,10 +144,14 @@ impl Tables {
 
     fn upsert(&mut self, points: ValidBatch) -> Result<u64> {
         let count = points.batch.num_rows();
+        let first_expiry = Rows::new(&points.batch)?.expiring().map(|(time, _)| time).min();
         self.delete_ids_of(&points.batch)?;
         self.active.append(points)?;
         if let Some(view) = self.parts.last_mut() {
             view.rows = self.active.len();
+            if let Some(time) = first_expiry {
+                view.look_at_expiry_from(time);
+            }
         }
         Ok(count as u64)
     }
@@ -165,6 +176,33 @@ impl Tables {
         }
         ledger.put_document(document);
         points.map_or(Ok(0), |points| self.upsert(points))
+    }
+
+    /// Ends the rows that expire up to `now`, and the records of documents that have no others. Returns those.
+    pub(crate) fn expire(&mut self, ledger: &mut Ledger, now: i64) -> Result<Vec<String>> {
+        let mut documents = BTreeSet::new();
+        for view in &mut self.parts {
+            for row in view.expire(now) {
+                let found = view.row(row)?;
+                let (rows, at) = found.get();
+                documents.extend(rows.document_id(at).map(str::to_owned));
+            }
+        }
+        documents.retain(|id| {
+            let had_points = ledger
+                .document(id)
+                .is_some_and(|document| document.state == DocumentState::Indexed && document.chunks > 0);
+            had_points && self.has_no_points(id)
+        });
+        for id in &documents {
+            ledger.delete_document(id);
+        }
+        Ok(documents.into_iter().collect())
+    }
+
+    /// Whether no live row belongs to a document.
+    pub(crate) fn has_no_points(&self, document_id: &str) -> bool {
+        self.parts.iter().all(|view| view.live_rows_of_document(document_id).is_empty())
     }
 
     fn delete_point(&mut self, id: &str) -> bool {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod deletes;
+mod expiry;
 mod scrub;
 
 use std::collections::BTreeMap;

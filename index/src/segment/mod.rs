@@ -5,6 +5,7 @@
 //! form is wrong, soon after when only its checksum is (see `collection::scrub`).
 
 mod build;
+mod expiry;
 pub(crate) mod id_index;
 mod open;
 mod rows_file;
@@ -23,13 +24,16 @@ pub(crate) use self::source::{LiveRows, Part};
 pub(crate) use self::verify::{Extent, Findings, verify_segment};
 pub(crate) use self::write::SegmentPlan;
 
+use self::expiry::ExpiryIndex;
 use self::id_index::{IdIndex, hash_id};
 use crate::file_format::FileKind;
 use crate::keyword::SegmentKeywords;
 use crate::rows::Rows;
 use crate::vector::SegmentVectors;
 
-const ROWS: FileKind = FileKind { magic: *b"SEGMROWS", version: 1, name: "segment rows" };
+const ROWS: FileKind = FileKind { magic: *b"SEGMROWS", version: 2, name: "segment rows" };
+/// Since version 2 of the rows, which have the times.
+const EXPIRY: FileKind = FileKind { magic: *b"SEGMEXPI", version: 1, name: "segment expiry" };
 const IDS: FileKind = FileKind { magic: *b"SEGM_IDS", version: 1, name: "segment ids" };
 const VECTORS: FileKind = FileKind { magic: *b"SEGMVECT", version: 1, name: "segment vectors" };
 const PRESENT: FileKind = FileKind { magic: *b"SEGMPRES", version: 1, name: "rows with a vector" };
@@ -48,6 +52,7 @@ pub(crate) struct Segment {
     batches: Vec<SegmentBatch>,
     ids: IdIndex,
     documents: IdIndex,
+    expiry: ExpiryIndex,
     vectors: Vec<SegmentVectors>,
     /// The files behind `vectors`: f32, little-endian, row by row.
     vector_bytes: Vec<Bytes>,
@@ -99,6 +104,11 @@ impl Segment {
         Some((decoded, offset as usize))
     }
 
+    /// The rows that expire.
+    pub(crate) fn expiry(&self) -> &ExpiryIndex {
+        &self.expiry
+    }
+
     /// All batches, in row order.
     pub(crate) fn batches(&self) -> &[SegmentBatch] {
         &self.batches
@@ -146,6 +156,10 @@ impl SegmentFiles {
 
     fn documents(&self) -> String {
         format!("{}/documents", self.dir)
+    }
+
+    fn expiry(&self) -> String {
+        format!("{}/expiry", self.dir)
     }
 
     fn vectors(&self, space: &str) -> String {

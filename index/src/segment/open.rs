@@ -5,16 +5,18 @@ use std::sync::atomic::AtomicBool;
 use bytes::Bytes;
 use roaring::RoaringBitmap;
 
+use crate::batch::EXPIRES_AT;
 use crate::directory::{Directory, huge_pages};
 use crate::error::{Error, ErrorKind, Result};
 use crate::file_format::{map_file, open_file};
 use crate::keyword::SegmentKeywords;
 use crate::schema::{CollectionSchema, VectorSpace, VectorStorage};
+use crate::segment::expiry::ExpiryIndex;
 use crate::segment::id_index::IdIndex;
 use crate::segment::rows_file::{count_rows, read_batches};
-use crate::segment::write::{write_graph, write_ids, write_keywords};
+use crate::segment::write::{write_expiry, write_graph, write_ids, write_keywords};
 use crate::segment::{
-    GRAPH, IDS, KEYWORDS, PRESENT, ROWS, Segment, SegmentBatch, SegmentFiles, VECTORS, as_path,
+    EXPIRY, GRAPH, IDS, KEYWORDS, PRESENT, ROWS, Segment, SegmentBatch, SegmentFiles, VECTORS, as_path,
 };
 use crate::vector::{SegmentVectors, VectorsParams};
 
@@ -40,6 +42,7 @@ pub(crate) fn open_segment(
     if ids.len() as u64 != u64::from(rows) {
         return Err(Error::corrupt(files.ids(), 0, format!("{} ids for {rows} rows", ids.len())));
     }
+    let expiry = open_expiry(directory, &files, &batches, verify)?;
     let mut vectors = Vec::with_capacity(schema.vectors.len());
     let mut vector_bytes = Vec::with_capacity(schema.vectors.len());
     for space in &schema.vectors {
@@ -50,7 +53,7 @@ pub(crate) fn open_segment(
     let keywords = open_keywords(directory, &files, schema, &batches, verify)?;
     let sizes = directory.list(&files.dir)?;
     let bytes = sizes.iter().filter_map(|name| directory.len(&format!("{}/{name}", files.dir)).ok()).sum();
-    Ok(Segment { id, rows, bytes, batches, ids, documents, vectors, vector_bytes, keywords })
+    Ok(Segment { id, rows, bytes, batches, ids, documents, expiry, vectors, vector_bytes, keywords })
 }
 
 /// Opens a derived file; one that is missing or damaged is built again, once.
@@ -91,6 +94,23 @@ fn open_ids(
         IdIndex::open(&as_path(&path), &body, rows)
     };
     Ok((open(files.ids())?, open(files.documents())?))
+}
+
+/// Rows of an older version don't expire, and there is no file.
+fn open_expiry(
+    directory: &dyn Directory,
+    files: &SegmentFiles,
+    batches: &[SegmentBatch],
+    verify: bool,
+) -> Result<ExpiryIndex> {
+    if !batches.first().is_some_and(|batch| batch.has_column(EXPIRES_AT)) {
+        return Ok(ExpiryIndex::default());
+    }
+    let open = || {
+        let body = open_file(directory, &files.expiry(), EXPIRY, verify)?;
+        ExpiryIndex::open(&as_path(&files.expiry()), body, count_rows(batches))
+    };
+    rebuilt_if_damaged(directory, &[files.expiry()], open, || write_expiry(directory, files, batches))
 }
 
 fn open_vectors(

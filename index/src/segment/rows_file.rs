@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
+use arrow::datatypes::SchemaRef;
 use arrow::ipc::convert::try_fb_to_schema;
 use arrow::ipc::reader::{FileDecoder, read_footer_length};
 use arrow::ipc::{Block, root_as_footer, root_as_message};
@@ -45,10 +46,16 @@ pub(crate) struct Decoded {
 struct Source {
     path: PathBuf,
     buffer: Buffer,
+    schema: SchemaRef,
     decoder: FileDecoder,
 }
 
 impl SegmentBatch {
+    /// Whether the file has a column; one of an older version may lack what is read as nulls.
+    pub(crate) fn has_column(&self, name: &str) -> bool {
+        self.source.schema.index_of(name).is_ok()
+    }
+
     /// Its columns, decoded at the first call.
     ///
     /// # Errors
@@ -107,8 +114,9 @@ pub(crate) fn read_batches(path: &Path, body: &Bytes) -> Result<Vec<SegmentBatch
     let schema = footer.schema().ok_or_else(|| corrupt("the Arrow footer has no schema".into()))?;
     let schema = try_fb_to_schema(schema).map_err(|error| corrupt(error.to_string()))?;
     let blocks: Vec<Block> = footer.recordBatches().iter().flatten().copied().collect();
-    let decoder = FileDecoder::new(Arc::new(schema), footer.version());
-    let source = Arc::new(Source { path: path.to_owned(), buffer: buffer.clone(), decoder });
+    let schema = Arc::new(schema);
+    let decoder = FileDecoder::new(Arc::clone(&schema), footer.version());
+    let source = Arc::new(Source { path: path.to_owned(), buffer: buffer.clone(), schema, decoder });
     let mut batches = Vec::with_capacity(blocks.len());
     let mut base = 0u32;
     for block in blocks {

@@ -8,7 +8,7 @@ use crate::directory::Directory;
 use crate::error::{Error, ErrorKind, Result};
 use crate::file_format::{FileKind, verify_file};
 use crate::schema::CollectionSchema;
-use crate::segment::{GRAPH, IDS, KEYWORDS, PRESENT, ROWS, SegmentFiles, VECTORS};
+use crate::segment::{EXPIRY, GRAPH, IDS, KEYWORDS, PRESENT, ROWS, SegmentFiles, VECTORS};
 
 /// What of a segment to check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +55,10 @@ pub(crate) fn verify_segment(
     }
     findings.derived.extend(check(files.ids(), IDS)?);
     findings.derived.extend(check(files.documents(), IDS)?);
+    // Segments of an older version have none.
+    if directory.exists(&files.expiry())? {
+        findings.derived.extend(check(files.expiry(), EXPIRY)?);
+    }
     findings.derived.extend(check(files.keywords(), KEYWORDS)?);
     for space in &schema.vectors {
         let graph = files.graph(&space.name);

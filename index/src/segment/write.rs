@@ -18,7 +18,7 @@ use crate::schema::{CollectionSchema, IndexOptions, VectorSpace};
 use crate::segment::id_index::{encode, hash_id};
 use crate::segment::rows_file::read_batches;
 use crate::segment::{
-    GRAPH, IDS, KEYWORDS, LiveRows, PRESENT, ROWS, SegmentBatch, SegmentFiles, VECTORS, as_path,
+    EXPIRY, GRAPH, IDS, KEYWORDS, LiveRows, PRESENT, ROWS, SegmentBatch, SegmentFiles, VECTORS, as_path,
 };
 use crate::vector::{VectorColumn, VectorsParams, build_index_telling};
 
@@ -50,6 +50,7 @@ pub(crate) fn write_segment(plan: &SegmentPlan<'_>) -> Result<u32> {
         return Err(Error::Internal(format!("{count} rows written, {} expected", plan.rows.len())));
     }
     write_ids(plan.directory, &files, &batches)?;
+    write_expiry(plan.directory, &files, &batches)?;
     for (space, definition) in plan.schema.vectors.iter().enumerate() {
         let present = write_vectors(plan, &files, space, definition)?;
         write_graph(plan.directory, &files, definition, &present, plan.vectors, plan.cancel)?;
@@ -99,6 +100,21 @@ pub(super) fn write_ids(
     }
     seal_bytes(directory, &files.ids(), IDS, &encode(ids))?;
     seal_bytes(directory, &files.documents(), IDS, &encode(documents))?;
+    Ok(())
+}
+
+/// Writes which rows expire.
+pub(super) fn write_expiry(
+    directory: &dyn Directory,
+    files: &SegmentFiles,
+    batches: &[SegmentBatch],
+) -> Result<()> {
+    let mut entries = Vec::new();
+    for batch in batches {
+        let rows = &batch.decoded()?.rows;
+        entries.extend(rows.expiring().map(|(time, offset)| (time, batch.base + offset as u32)));
+    }
+    seal_bytes(directory, &files.expiry(), EXPIRY, &super::expiry::encode(entries))?;
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use parquet::file::reader::Length as _;
 
 use super::checkpoint::Position;
 use super::input::Input;
-use super::plan::{FileError, Plan, Stop};
+use super::plan::{FileError, Outline, Plan, Stop};
 use super::rows::Rows;
 use super::table::{Place, Table};
 use crate::error::{Error, Result};
@@ -28,15 +28,16 @@ const MAX_BLOCK_BYTES: usize = 1 << 30;
 /// What may stand before the header of a batch.
 const CONTINUATION: [u8; 4] = [0xFF; 4];
 
-/// Rows of a file as its batches tell them.
-pub(super) fn row_count(path: &Path) -> Result<u64> {
+/// Rows and columns of a file as its batches and its footer tell them.
+pub(super) fn outline(path: &Path) -> Result<Outline> {
     guarded(|| {
         let file = ArrowFile::open(path)?;
         let mut rows = 0;
         for block in &file.blocks {
             rows += file.rows_of(block)?;
         }
-        Ok(rows)
+        let columns = file.schema.fields().iter().map(|field| field.name().clone()).collect();
+        Ok(Outline { rows, columns })
     })
 }
 

@@ -1,6 +1,6 @@
 //! Which column holds what: the user's mapping, and the names that are tried where it says nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -28,14 +28,21 @@ pub struct ColumnMapping {
     pub text: Option<String>,
     /// Absent: `title`.
     pub title: Option<String>,
-    /// Vector space to column. Absent: a column named as the space, or as in an export; for the first space also `vector` or `embedding`.
+    /// Vector space to column. Absent: a column named as the space, or as in an export; for the first space also
+    /// `vector` or `embedding`.
     pub vectors: BTreeMap<String, String>,
     /// Absent: `document_id`.
     pub document_id: Option<String>,
     /// When given, only these columns become payload.
     pub payload: Vec<String>,
+    /// From when on a row is no more. Absent: rows stay. Left out of the serialised form where it is, so that imports
+    /// that an older version began go on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
 }
 
+/// Column of an export, and of a batch, from when on a row is no more.
+pub(super) const EXPIRES_AT: &str = "expires_at";
 /// Before the name of a vector space in the columns of an export.
 pub(super) const VECTOR_PREFIX: &str = "vector:";
 
@@ -46,6 +53,8 @@ pub(super) enum Kind {
     Text,
     /// An integer or a UUID: an id, but no text.
     Key,
+    /// A point in time.
+    Time,
     /// A list of numbers.
     Vector,
     /// Anything else.
@@ -62,6 +71,7 @@ pub(super) struct Roles {
     /// By vector space of the target.
     pub vectors: Vec<Option<String>>,
     pub payload: Vec<String>,
+    pub expires_at: Option<String>,
     /// A column of JSON objects that is the payload.
     pub payload_json: Option<String>,
     /// Columns that go to the collection as they are, under the same name.
@@ -82,9 +92,18 @@ impl ColumnMapping {
     }
 
     /// Finds the columns of a file. `columns` are its column names with what they can be, in order.
-    pub(super) fn roles(&self, columns: &[(&str, Kind)], target: &Target) -> Result<Roles> {
-        let find = |field: &str, named: Option<&String>, tried: &[&str], fits: &[Kind]| {
-            find_column(columns, field, named.map(String::as_str), tried, fits)
+    /// A column that is named here and missing there, but found `elsewhere` (in another file of the job), is a column of
+    /// nulls; only ids have to be in every file.
+    pub(super) fn roles(
+        &self,
+        columns: &[(&str, Kind)],
+        elsewhere: &BTreeSet<String>,
+        target: &Target,
+    ) -> Result<Roles> {
+        let is_here = |name: &String| columns.iter().any(|(known, _)| known == name);
+        let find = |field: &str, named: Option<&String>, tried: &[&str], fits: &[Kind]| match named {
+            Some(named) if !is_here(named) && elsewhere.contains(named) && field != "columns.id" => Ok(None),
+            _ => find_column(columns, field, named.map(String::as_str), tried, fits),
         };
         let mut roles = Roles {
             id: find("columns.id", self.id.as_ref(), &ID_NAMES, &[Kind::Text, Kind::Key])?,
@@ -96,6 +115,7 @@ impl ColumnMapping {
                 &DOCUMENT_ID_NAMES,
                 &[Kind::Text, Kind::Key],
             )?,
+            expires_at: find("columns.expires_at", self.expires_at.as_ref(), &[], &[Kind::Time, Kind::Key])?,
             ..Roles::default()
         };
         for (at, space) in target.spaces.iter().enumerate() {
@@ -107,29 +127,35 @@ impl ColumnMapping {
             let field = format!("columns.vectors[{:?}]", space.name);
             roles.vectors.push(find(&field, self.vectors.get(&space.name), &tried, &[Kind::Vector])?);
         }
-        roles.payload = self.payload_columns(columns, &roles)?;
+        roles.payload = self.payload_columns(columns, elsewhere, &roles)?;
         Ok(roles)
     }
 
-    fn payload_columns(&self, columns: &[(&str, Kind)], roles: &Roles) -> Result<Vec<String>> {
+    fn payload_columns(
+        &self,
+        columns: &[(&str, Kind)],
+        elsewhere: &BTreeSet<String>,
+        roles: &Roles,
+    ) -> Result<Vec<String>> {
         if self.payload.is_empty() {
             let taken = |name: &str| roles.named().any(|taken| taken == name);
             let names = columns.iter().map(|(name, _)| *name);
             return Ok(names.filter(|name| !taken(name)).map(str::to_owned).collect());
         }
-        for name in &self.payload {
-            if !columns.iter().any(|(known, _)| known == name) {
-                return Err(no_column("columns.payload", name, columns));
-            }
+        let (here, missing): (Vec<&String>, Vec<&String>) =
+            self.payload.iter().partition(|name| columns.iter().any(|(known, _)| known == *name));
+        match missing.into_iter().find(|name| !elsewhere.contains(*name)) {
+            Some(unknown) => Err(no_column("columns.payload", unknown, columns)),
+            None => Ok(here.into_iter().cloned().collect()),
         }
-        Ok(self.payload.clone())
     }
 }
 
 impl Roles {
     /// All columns that hold something other than payload.
     pub fn named(&self) -> impl Iterator<Item = &str> {
-        let single = [&self.id, &self.text, &self.title, &self.document_id, &self.payload_json];
+        let single =
+            [&self.id, &self.text, &self.title, &self.document_id, &self.payload_json, &self.expires_at];
         let named = single.into_iter().chain(&self.vectors).filter_map(|name| name.as_deref());
         named.chain(self.carried.iter().map(String::as_str))
     }
@@ -147,7 +173,11 @@ fn find_column(
         return match kind {
             None => Err(no_column(field, named, columns)),
             Some(kind) if !fits.contains(&kind) => {
-                let expected = if fits.contains(&Kind::Vector) { "lists of numbers" } else { "strings" };
+                let expected = match fits {
+                    _ if fits.contains(&Kind::Vector) => "lists of numbers",
+                    _ if fits.contains(&Kind::Time) => "points in time",
+                    _ => "strings",
+                };
                 Err(Error::invalid(field, format!("column {named:?} does not hold {expected}")))
             }
             Some(_) => Ok(Some(named.to_owned())),

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, StringBuilder};
-use arrow::compute::cast;
+use arrow::compute::{CastOptions, cast, cast_with_options};
 use arrow::datatypes::{DataType, Schema};
 
 use super::checkpoint::Position;
-use super::columns::{Kind, Roles};
+use super::columns::{EXPIRES_AT, Kind, Roles};
 use super::ids::{self, MadeIds};
 use super::json;
 use super::rows::{BadRows, Rows, defect};
@@ -32,6 +32,7 @@ pub(super) fn kind(data_type: &DataType) -> Kind {
     match data_type {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Kind::Text,
         DataType::Dictionary(_, values) => kind(values),
+        DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 => Kind::Time,
         other if ids::is_key_type(other) => Kind::Key,
         other if vectors::is_vector_type(other) => Kind::Vector,
         _ => Kind::Other,
@@ -84,7 +85,10 @@ pub(super) fn convert(
         None => payloads(batch, roles)?,
     };
     let carried = roles.carried.iter().map(|name| Ok((name.clone(), Arc::clone(column(batch, name)?))));
-    let carried = carried.collect::<Result<_>>()?;
+    let mut carried: Vec<(String, ArrayRef)> = carried.collect::<Result<_>>()?;
+    if let Some(name) = &roles.expires_at {
+        carried.push((EXPIRES_AT.to_owned(), times(column(batch, name)?, name)?));
+    }
     let read = count as u64;
     let rows = Rows {
         path: Arc::clone(origin.path),
@@ -102,6 +106,17 @@ pub(super) fn convert(
         after: Position { file: origin.file, row_group: origin.row_group, row: origin.row + read, byte: 0 },
     };
     rows.without(bad)
+}
+
+/// Points in time as they are, integers as milliseconds since 1970.
+fn times(column: &ArrayRef, name: &str) -> Result<ArrayRef> {
+    if !column.data_type().is_integer() {
+        return Ok(Arc::clone(column));
+    }
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    cast_with_options(column, &DataType::Int64, &options).map_err(|error| {
+        Error::bad_content(format!("column {name:?} can't be read as points in time: {error}"))
+    })
 }
 
 fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {

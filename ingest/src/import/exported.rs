@@ -3,7 +3,7 @@
 
 use arrow::datatypes::{DataType, Schema};
 
-use super::columns::{ColumnMapping, Roles, VECTOR_PREFIX};
+use super::columns::{ColumnMapping, EXPIRES_AT, Roles, VECTOR_PREFIX};
 
 /// The payload, a JSON object as text.
 const PAYLOAD: &str = "payload";
@@ -26,6 +26,9 @@ const CARRIED: [(&str, Fits); 9] = [
     ("parent", DataType::is_integer),
 ];
 
+/// Columns that exports of older versions lack, taken as they are.
+const YOUNGER: [(&str, Fits); 2] = [("part", is_text), ("parent", DataType::is_integer)];
+
 /// Gives the columns of an exported file their roles; does nothing to another file, or when the user says what becomes
 /// payload. Tells the columns that have no place in a batch, with the reason.
 pub(super) fn adopt(schema: &Schema, mapping: &ColumnMapping, roles: &mut Roles) -> Vec<(String, String)> {
@@ -33,7 +36,17 @@ pub(super) fn adopt(schema: &Schema, mapping: &ColumnMapping, roles: &mut Roles)
         return Vec::new();
     }
     roles.payload_json = Some(PAYLOAD.to_owned());
-    roles.carried = CARRIED.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let is_time = |data_type: &DataType| matches!(data_type, DataType::Timestamp(..));
+    if roles.expires_at.is_none()
+        && schema.field_with_name(EXPIRES_AT).is_ok_and(|field| is_time(field.data_type()))
+    {
+        roles.expires_at = Some(EXPIRES_AT.to_owned());
+    }
+    let fits = |(name, fits): &&(&str, Fits)| {
+        schema.field_with_name(name).is_ok_and(|field| fits(field.data_type()))
+    };
+    let carried = CARRIED.iter().chain(YOUNGER.iter().filter(fits));
+    roles.carried = carried.map(|(name, _)| (*name).to_owned()).collect();
     let mut left_out = std::mem::take(&mut roles.payload);
     left_out.retain(|name| !roles.named().any(|known| known == name));
     let reason = |name: &str| match name.strip_prefix(VECTOR_PREFIX) {

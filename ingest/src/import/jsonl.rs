@@ -3,11 +3,13 @@
 use std::io::{BufRead, BufReader};
 use std::sync::Arc;
 
-use arrow::array::{FixedSizeListArray, Float32Array, NullBufferBuilder, StringArray};
+use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, Int64Array, NullBufferBuilder, StringArray};
 use serde_json::{Map, Value};
 
 use super::checkpoint::Position;
-use super::columns::{ColumnMapping, DOCUMENT_ID_NAMES, ID_NAMES, TEXT_NAMES, TITLE_NAMES, VECTOR_NAMES};
+use super::columns::{
+    ColumnMapping, DOCUMENT_ID_NAMES, EXPIRES_AT, ID_NAMES, TEXT_NAMES, TITLE_NAMES, VECTOR_NAMES,
+};
 use super::ids::MadeIds;
 use super::input::{Input, unreadable};
 use super::plan::{FileError, Plan, Stop};
@@ -104,6 +106,7 @@ struct Batch<'a> {
     titles: Vec<Option<String>>,
     payloads: Vec<Option<String>>,
     vectors: Vec<VectorColumn>,
+    expiries: Vec<Option<i64>>,
     errors: Vec<RowError>,
     read: u64,
     bytes: usize,
@@ -124,6 +127,7 @@ struct Row {
     title: Option<String>,
     payload: Option<String>,
     vectors: Vec<Option<Vec<f32>>>,
+    expires_at: Option<i64>,
 }
 
 /// Column and message.
@@ -147,6 +151,7 @@ impl<'a> Batch<'a> {
             titles: Vec::new(),
             payloads: Vec::new(),
             vectors,
+            expiries: Vec::new(),
             errors: Vec::new(),
             read: 0,
             bytes: 0,
@@ -177,6 +182,7 @@ impl<'a> Batch<'a> {
                 self.texts.push(row.text);
                 self.titles.push(row.title);
                 self.payloads.push(row.payload);
+                self.expiries.push(row.expires_at);
                 let spaces = self.plan.target.spaces.iter();
                 for ((column, vector), space) in self.vectors.iter_mut().zip(row.vectors).zip(spaces) {
                     column.valid.push(vector.is_some());
@@ -221,6 +227,14 @@ impl<'a> Batch<'a> {
                 found.map(|(column, value)| vector(column, &value, space.dimension)).transpose()?.flatten(),
             );
         }
+        let expires_at = match &mapping.expires_at {
+            Some(column) => object
+                .remove(column)
+                .filter(|value| !value.is_null())
+                .map(|value| time(column, &value))
+                .transpose()?,
+            None => None,
+        };
         let payload = if mapping.payload.is_empty() { rest(object) } else { listed };
         Ok(Row {
             id,
@@ -229,6 +243,7 @@ impl<'a> Batch<'a> {
             title,
             payload: (!payload.is_empty()).then(|| Value::Object(payload).to_string()),
             vectors,
+            expires_at,
         })
     }
 
@@ -236,6 +251,9 @@ impl<'a> Batch<'a> {
         let optional = |column: Vec<Option<String>>| {
             column.iter().any(Option::is_some).then(|| StringArray::from(column))
         };
+        let expire = self.expiries.iter().any(Option::is_some);
+        let expiries =
+            expire.then(|| (EXPIRES_AT.to_owned(), Arc::new(Int64Array::from(self.expiries)) as ArrayRef));
         let mut vectors = Vec::with_capacity(self.vectors.len());
         for (column, space) in self.vectors.into_iter().zip(&self.plan.target.spaces) {
             vectors.push(column.finish(space.dimension)?);
@@ -250,7 +268,7 @@ impl<'a> Batch<'a> {
             titles: optional(self.titles),
             payloads: optional(self.payloads),
             vectors,
-            carried: Vec::new(),
+            carried: expiries.into_iter().collect(),
             read: self.read,
             errors: self.errors,
             after: self.after,
@@ -324,6 +342,18 @@ fn vector(column: String, value: &Value, dimension: u32) -> Result<Option<Vec<f3
         }
     }
     Ok(Some(vector))
+}
+
+/// Milliseconds since 1970, or RFC 3339.
+fn time(column: &str, value: &Value) -> Result<i64, Fault> {
+    let time = match value {
+        Value::Number(number) => number.as_i64(),
+        Value::String(text) => {
+            chrono::DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp_millis())
+        }
+        _ => None,
+    };
+    time.ok_or_else(|| (column.to_owned(), format!("{} is no point in time", short(value))))
 }
 
 fn listed_payload(mapping: &ColumnMapping, object: &Map<String, Value>) -> Map<String, Value> {

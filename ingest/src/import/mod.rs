@@ -67,7 +67,8 @@ pub enum ImportFormat {
 pub struct ImportJob {
     /// Target collection.
     pub collection: String,
-    /// Files, or folders whose Parquet, Arrow and JSON Lines files are meant (in order of name, not their subfolders).
+    /// Files, patterns of files (`*`, `?`, `[..]`, `**`), or folders whose Parquet, Arrow and JSON Lines files are meant (in
+    /// order of name, not their subfolders).
     pub paths: Vec<PathBuf>,
     /// `None`: by each file's extension.
     pub format: Option<ImportFormat>,

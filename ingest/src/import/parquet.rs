@@ -12,15 +12,17 @@ use parquet::arrow::arrow_reader::{
 use super::MAX_WRITE_BYTES;
 use super::checkpoint::Position;
 use super::input::Input;
-use super::plan::{FileError, Plan, Stop};
+use super::plan::{FileError, Outline, Plan, Stop};
 use super::rows::Rows;
 use super::table::{Place, Table};
 use crate::error::{Error, Result};
 
-/// Rows of a file as its footer tells them.
-pub(super) fn row_count(path: &Path) -> Result<u64> {
+/// Rows and columns of a file as its footer tells them.
+pub(super) fn outline(path: &Path) -> Result<Outline> {
     let metadata = open(path)?.1;
-    Ok(metadata.metadata().row_groups().iter().map(|group| rows_of(group.num_rows())).sum())
+    let columns = metadata.schema().fields().iter().map(|field| field.name().clone()).collect();
+    let rows = metadata.metadata().row_groups().iter().map(|group| rows_of(group.num_rows())).sum();
+    Ok(Outline { rows, columns })
 }
 
 /// Reads a file from `start` on. `emit` takes each batch in order.

@@ -1,6 +1,10 @@
 //! What an import is going to read, settled before the first row: files, formats, job id.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+
+use ignore::WalkBuilder;
+use ignore::overrides::OverrideBuilder;
 
 use super::checkpoint::Position;
 use super::columns::{ColumnMapping, Roles};
@@ -10,6 +14,9 @@ use super::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::sink::Target;
+
+/// Deepest folder that a pattern reaches.
+const MAX_PATTERN_DEPTH: usize = 64;
 
 /// The job with everything resolved.
 pub(super) struct Plan {
@@ -22,6 +29,15 @@ pub(super) struct Plan {
     pub batch_rows: usize,
     /// Rows of all files; 0 when a format does not tell.
     pub rows_total: u64,
+    /// Columns that some file has, of those whose format tells.
+    pub columns: BTreeSet<String>,
+}
+
+/// What a file tells of itself before it is read.
+#[derive(Debug, Default)]
+pub(super) struct Outline {
+    pub rows: u64,
+    pub columns: Vec<String>,
 }
 
 /// A file of the job.
@@ -75,8 +91,14 @@ impl Plan {
             }
             Some(id) => id.to_owned(),
         };
-        // A file whose footer can't be read fails when its turn comes; the total is only shown.
-        let known: Option<u64> = files.iter().map(PlannedFile::rows).sum();
+        let mut rows_total = Some(0);
+        let mut columns = BTreeSet::new();
+        for file in &files {
+            // A file whose footer can't be read fails when its turn comes; the total is only shown.
+            let outline = file.outline();
+            rows_total = rows_total.zip(outline.as_ref()).map(|(total, outline)| total + outline.rows);
+            columns.extend(outline.unwrap_or_default().columns);
+        }
         Ok(Self {
             job_id,
             inputs,
@@ -84,7 +106,8 @@ impl Plan {
             mapping: job.columns.clone(),
             target,
             batch_rows: job.batch_rows,
-            rows_total: known.unwrap_or_default(),
+            rows_total: rows_total.unwrap_or_default(),
+            columns,
         })
     }
 
@@ -125,10 +148,11 @@ impl Plan {
 }
 
 impl PlannedFile {
-    fn rows(&self) -> Option<u64> {
+    /// `None` where the format does not tell.
+    fn outline(&self) -> Option<Outline> {
         match self.format {
-            ImportFormat::Parquet => Some(parquet::row_count(&self.path).unwrap_or_default()),
-            ImportFormat::Arrow => Some(arrow_file::row_count(&self.path).unwrap_or_default()),
+            ImportFormat::Parquet => Some(parquet::outline(&self.path).unwrap_or_default()),
+            ImportFormat::Arrow => Some(arrow_file::outline(&self.path).unwrap_or_default()),
             ImportFormat::Jsonl => None,
         }
     }
@@ -143,6 +167,9 @@ fn expand(path: &Path, format: Option<ImportFormat>, at: &str, files: &mut Vec<P
         Error::new(kind, format!("{} can't be read: {error}", path.display())).at(at)
     };
     let path = std::path::absolute(path).map_err(unreadable)?;
+    if is_pattern(&path) {
+        return expand_pattern(&path, format, at, files);
+    }
     let metadata = std::fs::metadata(&path).map_err(unreadable)?;
     if metadata.is_file() {
         let format = format.or_else(|| format_of(&path)).ok_or_else(|| {
@@ -162,6 +189,51 @@ fn expand(path: &Path, format: Option<ImportFormat>, at: &str, files: &mut Vec<P
         let known = format_of(&path).filter(|known| format.is_none_or(|wanted| wanted == *known));
         if let Some(known) = known.filter(|_| path.is_file()) {
             found.push(PlannedFile { path, format: known });
+        }
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    files.append(&mut found);
+    Ok(())
+}
+
+/// A name with `*`, `?` or `[`, unless there is a file of exactly that name.
+fn is_pattern(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().iter().any(|byte| b"*?[".contains(byte)) && !path.exists()
+}
+
+/// Files of known formats whose path matches: `*` and `?` within a name, `**` over folders.
+fn expand_pattern(
+    path: &Path,
+    format: Option<ImportFormat>,
+    at: &str,
+    files: &mut Vec<PlannedFile>,
+) -> Result<()> {
+    let wrong = |error: &dyn std::fmt::Display| Error::invalid(at, format!("{}: {error}", path.display()));
+    let is_plain =
+        |part: &&std::ffi::OsStr| !part.as_encoded_bytes().iter().any(|byte| b"*?[".contains(byte));
+    let base: PathBuf = path.iter().take_while(is_plain).collect();
+    let pattern = path.strip_prefix(&base).map_err(|error| wrong(&error))?;
+    let pattern = pattern.to_str().ok_or_else(|| wrong(&"the pattern is not UTF-8"))?;
+    let mut matching = OverrideBuilder::new(&base);
+    matching.add(&format!("/{pattern}")).map_err(|error| wrong(&error))?;
+    let matching = matching.build().map_err(|error| wrong(&error))?;
+    let mut walk = WalkBuilder::new(&base);
+    walk.standard_filters(false).overrides(matching).max_depth(Some(MAX_PATTERN_DEPTH));
+    let mut found = Vec::new();
+    for entry in walk.build() {
+        let entry = entry.map_err(|error| {
+            Error::new(ErrorKind::Unavailable, format!("{}: {error}", path.display())).at(at)
+        })?;
+        let chosen = match (format, format_of(entry.path())) {
+            (None, known) => known,
+            (Some(wanted), None) => Some(wanted),
+            (Some(wanted), Some(known)) => (wanted == known).then_some(wanted),
+        };
+        if let Some(format) = chosen.filter(|_| entry.path().is_file()) {
+            found.push(PlannedFile { path: entry.into_path(), format });
+        }
+        if found.len() > MAX_FILES {
+            break;
         }
     }
     found.sort_by(|a, b| a.path.cmp(&b.path));

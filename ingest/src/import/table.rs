@@ -41,7 +41,7 @@ impl<'a> Table<'a> {
         let file = plan.files.get(start.file).ok_or(FileError::Stopped(Stop))?;
         let columns: Vec<(&str, Kind)> =
             schema.fields().iter().map(|field| (field.name().as_str(), kind(field.data_type()))).collect();
-        let mut roles = plan.mapping.roles(&columns, &plan.target)?;
+        let mut roles = plan.mapping.roles(&columns, &plan.columns, &plan.target)?;
         let mut left_out = exported::adopt(schema, &plan.mapping, &mut roles);
         left_out.extend(convert::unusable_payload(schema, &roles));
         let path: Arc<str> = file.path.display().to_string().into();

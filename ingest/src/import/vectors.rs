@@ -1,5 +1,5 @@
-//! Vector columns of any list type to `FixedSizeList<Float32>`. Where the numbers lie as they are needed, they are not
-//! copied.
+//! Vector columns of any list type, or of packed floats, to `FixedSizeList<Float32>`. Where the numbers lie as they are
+//! needed, they are not copied.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use arrow::array::{
 };
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float32Type};
+use half::f16;
 
 use super::rows::{BadRows, defect, vector_item};
 use crate::error::{Error, Result};
@@ -18,6 +19,9 @@ pub(super) fn is_vector_type(data_type: &DataType) -> bool {
     match data_type {
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
             item.data_type().is_numeric()
+        }
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            true
         }
         _ => false,
     }
@@ -51,8 +55,56 @@ pub(super) fn convert(
         }
         DataType::List(_) => from_lists::<i32>(column.as_list(), name, dimension, bad),
         DataType::LargeList(_) => from_lists::<i64>(column.as_list(), name, dimension, bad),
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            from_bytes(column, name, dimension, bad)
+        }
         other => Err(Error::bad_content(format!("column {name:?} of type {other} does not hold vectors"))),
     }
+}
+
+/// Packed little-endian floats; the length of a value tells how many bytes each has.
+fn from_bytes(
+    column: &ArrayRef,
+    name: &str,
+    dimension: u32,
+    bad: &mut BadRows,
+) -> Result<FixedSizeListArray> {
+    let width = dimension as usize;
+    let bytes = cast(column, &DataType::LargeBinary).map_err(|error| defect(&error))?;
+    let bytes = bytes.as_binary::<i64>();
+    let mut values: Vec<f32> = Vec::with_capacity(bytes.len() * width);
+    let mut nulls = NullBufferBuilder::new(bytes.len());
+    for (row, packed) in bytes.iter().enumerate() {
+        let found = packed.unwrap_or_default();
+        match found.len().checked_div(width).filter(|each| each * width == found.len()) {
+            _ if packed.is_none() => nulls.append_null(),
+            Some(2) => {
+                unpack::<2>(found, &mut values, &mut nulls, |bytes| f16::from_le_bytes(bytes).to_f32())
+            }
+            Some(4) => unpack::<4>(found, &mut values, &mut nulls, f32::from_le_bytes),
+            Some(8) => unpack::<8>(found, &mut values, &mut nulls, |bytes| f64::from_le_bytes(bytes) as f32),
+            _ => {
+                let message =
+                    format!("has {} bytes, expected {dimension} floats of 2, 4 or 8 bytes", found.len());
+                bad.add(row, name, message);
+                nulls.append_null();
+            }
+        }
+        values.resize((row + 1) * width, 0.0);
+    }
+    let values = Arc::new(Float32Array::from(values));
+    FixedSizeListArray::try_new(vector_item(), dimension as i32, values, nulls.finish())
+        .map_err(|error| defect(&error))
+}
+
+fn unpack<const N: usize>(
+    packed: &[u8],
+    values: &mut Vec<f32>,
+    nulls: &mut NullBufferBuilder,
+    float: impl Fn([u8; N]) -> f32,
+) {
+    values.extend(packed.as_chunks::<N>().0.iter().map(|bytes| float(*bytes)));
+    nulls.append_non_null();
 }
 
 fn from_lists<O: OffsetSizeTrait>(

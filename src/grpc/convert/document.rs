@@ -11,9 +11,13 @@ use ragstone_proto::v1::ingest_document_request::Content;
 
 use super::{chunk, payload, rfc3339};
 use crate::app::error::{Error, Result};
+use crate::app::sink::EXPIRES_AT_FIELD;
 
 /// Longest file name, title and address, in bytes.
 const MAX_NAME_BYTES: usize = 8_192;
+
+/// Longest life of a document: a thousand years.
+const MAX_TTL_SECONDS: u64 = 1_000 * 366 * 24 * 3_600;
 
 /// A document that a client sends.
 pub fn raw(request: v1::IngestDocumentRequest) -> Result<RawDocument> {
@@ -42,6 +46,21 @@ pub fn raw(request: v1::IngestDocumentRequest) -> Result<RawDocument> {
         Some(Content::Text(text)) => (Bytes::from(text), true),
         None => return Err(Error::invalid("content", "is missing: give data or text")),
     };
+    let mut metadata =
+        request.metadata.map(|m| payload::to_json(m, "metadata")).transpose()?.unwrap_or_default();
+    if metadata.contains_key(EXPIRES_AT_FIELD) {
+        return Err(Error::invalid("metadata", format!("{EXPIRES_AT_FIELD} is reserved; give ttl_seconds")));
+    }
+    if let Some(ttl) = request.ttl_seconds {
+        if ttl == 0 || ttl > MAX_TTL_SECONDS {
+            return Err(Error::invalid(
+                "ttl_seconds",
+                format!("{ttl} is not between 1 and {MAX_TTL_SECONDS}"),
+            ));
+        }
+        let expires_at = chrono::Utc::now().timestamp_millis().saturating_add_unsigned(ttl * 1_000);
+        metadata.insert(EXPIRES_AT_FIELD.to_owned(), expires_at.into());
+    }
     Ok(RawDocument {
         id: request.document_id,
         file_name: request.file_name,
@@ -50,7 +69,7 @@ pub fn raw(request: v1::IngestDocumentRequest) -> Result<RawDocument> {
         title: request.title,
         data,
         is_text,
-        metadata: request.metadata.map(|m| payload::to_json(m, "metadata")).transpose()?.unwrap_or_default(),
+        metadata,
         modified_ns: None,
         source_id: String::new(),
         options: Arc::new(IngestOptions {

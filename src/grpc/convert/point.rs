@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use arrow::array::builder::{ListBuilder, StringBuilder};
 use arrow::array::{
-    ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, StringArray, UInt32Array, UInt64Array,
+    ArrayRef, FixedSizeListArray, Float32Array, Int64Array, RecordBatch, StringArray, UInt32Array,
+    UInt64Array,
 };
 use arrow::buffer::{BooleanBuffer, NullBuffer};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, TimestampMillisecondType};
 use ragstone_index::batch;
 use ragstone_index::schema::{CollectionSchema, VectorSpace};
 use ragstone_proto::v1;
@@ -50,6 +51,7 @@ struct Row {
     text: String,
     payload: Option<String>,
     origin: v1::Origin,
+    expires_at_ms: Option<i64>,
     /// By position of the space in the schema.
     vectors: Vec<Option<Vec<f32>>>,
 }
@@ -93,7 +95,8 @@ impl Row {
             }
             None => None,
         };
-        Ok(Self { request_row: row, id: point.id, text: point.text, payload, origin, vectors })
+        let (id, text, expires_at_ms) = (point.id, point.text, point.expires_at_ms);
+        Ok(Self { request_row: row, id, text, payload, origin, expires_at_ms, vectors })
     }
 }
 
@@ -148,6 +151,14 @@ fn assemble(rows: &[Row], schema: &CollectionSchema) -> Result<RecordBatch> {
     for (name, value) in spans {
         add(name, Arc::new(rows.iter().map(value).collect::<UInt64Array>()), true);
     }
+    let times: Int64Array = rows.iter().map(|row| row.expires_at_ms).collect();
+    add(
+        batch::EXPIRES_AT,
+        Arc::new(
+            times.reinterpret_cast::<TimestampMillisecondType>().with_data_type(batch::expires_at_type()),
+        ),
+        true,
+    );
     for (i, space) in schema.vectors.iter().enumerate() {
         let given: Vec<Option<&[f32]>> =
             rows.iter().map(|row| row.vectors.get(i).and_then(|vector| vector.as_deref())).collect();

@@ -41,6 +41,7 @@ pub fn point(point: PointData) -> v1::Point {
         text: point.text,
         payload: point.payload.map(payload::from_json),
         origin: Some(origin(point.origin)),
+        expires_at_ms: point.expires_at_ms,
     }
 }
 

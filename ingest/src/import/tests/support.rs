@@ -30,6 +30,7 @@ pub struct Point {
     pub title: Option<String>,
     pub payload: Option<serde_json::Value>,
     pub vectors: BTreeMap<String, Vec<f32>>,
+    pub expires_at: Option<i64>,
     /// How often it was written.
     pub writes: usize,
 }
@@ -128,6 +129,11 @@ impl BatchSink for MapSink {
             point.text = text("text", row);
             point.title = text("title", row);
             point.payload = text("payload", row).map(|json| serde_json::from_str(&json).unwrap());
+            point.expires_at = rows.column_by_name("expires_at").and_then(|column| {
+                let times = arrow::compute::cast(column, &arrow::datatypes::DataType::Int64).unwrap();
+                let times = times.as_primitive::<arrow::datatypes::Int64Type>();
+                times.is_valid(row).then(|| times.value(row))
+            });
             point.writes += 1;
             for space in &self.spaces {
                 let Some(column) = rows.column_by_name(&format!("vector:{}", space.name)) else { continue };

@@ -1,5 +1,6 @@
 //! Every column type arrives as what it means.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::types::{Float32Type, Float64Type, Int32Type};
@@ -337,4 +338,106 @@ async fn mappings_are_followed_and_checked() {
     unknown.columns.vectors.insert("w".to_owned(), "lang".to_owned());
     let error = import(&sink, unknown).await.unwrap_err();
     assert_eq!(error.message(), "no vector space \"w\"; there is: v");
+}
+
+#[tokio::test]
+async fn rows_expire_by_a_column_that_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let times: ArrayRef = Arc::new(arrow::array::TimestampMillisecondArray::from(vec![Some(7_000), None]));
+    let numbers: ArrayRef = Arc::new(Int32Array::from(vec![Some(8), None]));
+    let batch = batch(vec![("id", ids(2)), ("until", times), ("ms", numbers)]);
+    let path = write_parquet(folder.path(), "a.parquet", &batch, 10);
+    let lines = [
+        r#"{"id": "p0", "until": "1970-01-01T00:00:09Z"}"#,
+        r#"{"id": "p1", "until": null}"#,
+        r#"{"id": "p2", "until": 10}"#,
+        r#"{"id": "p3", "until": "soon"}"#,
+    ];
+    let lines = write_lines(folder.path(), "a.jsonl", &lines);
+    let check = async |path: &Path, column: &str, expected: &[Option<i64>], rejected: u64| {
+        let sink = MapSink::new(Vec::new());
+        let mut job = job(&[path]);
+        job.columns.expires_at = Some(column.to_owned());
+        let summary = import(&sink, job).await.unwrap();
+        assert_eq!(summary.rows_rejected, rejected, "{:?}", summary.errors);
+        let found: Vec<_> = sink.points.lock().values().map(|point| point.expires_at).collect();
+        assert_eq!(found, expected);
+        assert!(
+            sink.points
+                .lock()
+                .values()
+                .all(|point| { point.payload.as_ref().is_none_or(|payload| payload.get(column).is_none()) })
+        );
+    };
+    check(&path, "until", &[Some(7_000), None], 0).await;
+    check(&path, "ms", &[Some(8), None], 0).await;
+    check(&lines, "until", &[Some(9_000), None, Some(10)], 1).await;
+    let mut wrong = job(&[&path]);
+    wrong.columns.expires_at = Some("id".to_owned());
+    assert!(import(&MapSink::new(Vec::new()), wrong).await.is_err());
+}
+
+#[tokio::test]
+async fn packed_floats_of_every_width_are_vectors() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows: [Option<Vec<u8>>; 5] = [
+        Some([1.0_f32, -2.5].iter().flat_map(|x| x.to_le_bytes()).collect()),
+        Some([0.5_f64, 4.0].iter().flat_map(|x| x.to_le_bytes()).collect()),
+        Some([f16::from_f32(0.25), f16::from_f32(8.0)].iter().flat_map(|x| x.to_le_bytes()).collect()),
+        None,
+        Some(vec![0; 7]),
+    ];
+    let packed: BinaryArray = rows.iter().map(Option::as_deref).collect();
+    let batch = batch(vec![("id", ids(5)), ("embedding", Arc::new(packed))]);
+    let path = write_parquet(folder.path(), "a.parquet", &batch, 10);
+    let sink = MapSink::new(vec![space("v", 2, None)]);
+    let summary = import(&sink, job(&[&path])).await.unwrap();
+    assert_eq!((summary.rows_written, summary.rows_rejected), (4, 1), "{:?}", summary.errors);
+    assert!(summary.errors[0].message.contains("7 bytes"), "{:?}", summary.errors);
+    let vector = |id: &str| sink.point(id).vectors.get("v").cloned();
+    assert_eq!(vector("p0"), Some(vec![1.0, -2.5]));
+    assert_eq!(vector("p1"), Some(vec![0.5, 4.0]));
+    assert_eq!(vector("p2"), Some(vec![0.25, 8.0]));
+    assert_eq!(vector("p3"), None);
+}
+
+#[tokio::test]
+async fn columns_come_and_go_from_file_to_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let words = |word: &str| -> ArrayRef { Arc::new(StringArray::from(vec![word])) };
+    let id = |id: &str| words(id);
+    std::fs::create_dir_all(folder.path().join("2024/a")).unwrap();
+    std::fs::create_dir_all(folder.path().join("2025")).unwrap();
+    let old = batch(vec![("id", id("old")), ("lang", words("en"))]);
+    write_parquet(folder.path(), "2024/a/part.parquet", &old, 10);
+    let new = batch(vec![
+        ("id", id("new")),
+        ("body2", words("text")),
+        ("year", words("2025")),
+        ("lang", words("de")),
+    ]);
+    write_arrow(folder.path(), "2025/part.arrow", &new, 10);
+    write_parquet(folder.path(), "2025/other.parquet", &old, 10);
+    write_lines(folder.path(), "2025/notes.txt", &["none of it"]);
+    let sink = MapSink::new(Vec::new());
+    let pattern = folder.path().join("**/part.*");
+    let mut job = job(&[&pattern]);
+    job.columns.text = Some("body2".to_owned());
+    job.columns.payload = vec!["lang".to_owned(), "year".to_owned()];
+    let summary = import(&sink, job.clone()).await.unwrap();
+    assert_eq!(
+        (summary.files, summary.files_failed, summary.rows_written),
+        (2, 0, 2),
+        "{:?}",
+        summary.errors
+    );
+    assert_eq!(sink.point("old").payload, Some(json!({"lang": "en"})));
+    assert_eq!((sink.point("old").text, sink.point("new").text), (None, Some("text".to_owned())));
+    assert_eq!(sink.point("new").payload, Some(json!({"lang": "de", "year": "2025"})));
+    // What no file has is a mistake.
+    job.columns.text = Some("nowhere".to_owned());
+    assert!(import(&MapSink::new(Vec::new()), job.clone()).await.is_err());
+    job.paths = vec![folder.path().join("2024/*.parquet")];
+    let error = import(&MapSink::new(Vec::new()), job).await.unwrap_err();
+    assert!(error.message().contains("no files"), "{error}");
 }
