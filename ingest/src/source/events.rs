@@ -253,6 +253,12 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_of_the_system_is_named_with_what_to_raise() {
+        let reason = explain(&notify::Error::new(notify::ErrorKind::MaxFilesWatch));
+        assert!(reason.contains("fs.inotify.max_user_watches"), "{reason}");
+    }
+
+    #[test]
     fn a_path_waits_once_and_its_last_hint_counts() {
         let (config, now) = (SourceConfig::default(), Instant::now());
         let mut pending = Pending::default();

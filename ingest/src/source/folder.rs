@@ -584,3 +584,35 @@ fn plan(
     };
     shared.files.lock().plan(survey, &circumstances)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+    use super::*;
+    use crate::pipeline::fakes::{FakeEmbedder, MapSink, pipeline};
+    use crate::source::FolderSource;
+
+    #[tokio::test]
+    async fn a_system_that_tells_no_more_is_replaced_by_scans_and_that_is_said() {
+        let root = tempfile::tempdir().unwrap();
+        let source = FolderSource::new("c", root.path(), Vec::new()).unwrap();
+        let (sink, embedder) = (MapSink::new(), FakeEmbedder::new());
+        let pipeline = pipeline(&sink, &embedder);
+        let worker = Arc::new(Worker { source: source.clone(), pipeline, sink });
+        let shared = Arc::new(Shared::new(source, Noticing::Events));
+        let cancel = CancellationToken::new();
+        let mut folder = Folder::new(Arc::clone(&shared), worker, SourceConfig::default(), cancel);
+        let now = Instant::now();
+        folder.take_hint(Hint::Blind("the system's limit is reached".into()), now);
+        let status = shared.status();
+        assert!(matches!(status.noticing, Noticing::Scans { .. }));
+        assert_eq!(
+            status.error.as_deref(),
+            Some("changes are found by scanning only: the system's limit is reached")
+        );
+        // What happened meanwhile is looked for at once, and the system is asked again after a while.
+        assert_eq!(folder.pending.next_due(), Some(now));
+        assert!(folder.watch_retry > now + WATCH_RETRY / 2);
+    }
+}
