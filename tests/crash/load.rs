@@ -213,6 +213,7 @@ fn point(id: u32, version: u64) -> api::Point {
         text: format!("a point with the word {}", token("point", id, version)),
         payload: Some(api::Payload { fields: [("version".to_owned(), version_value)].into() }),
         origin: None,
+        expires_at_ms: None,
     }
 }
 
