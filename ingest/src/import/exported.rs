@@ -14,7 +14,7 @@ const OWN: [&str; 4] = ["id", "document_id", "text", "title"];
 type Fits = fn(&DataType) -> bool;
 
 /// Columns that are taken as they are.
-const CARRIED: [(&str, Fits); 9] = [
+const CARRIED: [(&str, Fits); 7] = [
     ("uri", is_text),
     ("media_type", is_text),
     ("page", DataType::is_integer),
@@ -22,8 +22,6 @@ const CARRIED: [(&str, Fits); 9] = [
     ("heading_path", is_text_list),
     ("span_start", DataType::is_integer),
     ("span_end", DataType::is_integer),
-    ("part", is_text),
-    ("parent", DataType::is_integer),
 ];
 
 /// Columns that exports of older versions lack, taken as they are.

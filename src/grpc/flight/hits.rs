@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, FixedSizeListBuilder, Float32Array, Float32Builder, ListBuilder, RecordBatch, StringArray,
-    StringBuilder, UInt32Array, UInt64Array,
+    ArrayRef, FixedSizeListBuilder, Float32Array, Float32Builder, Int64Array, ListBuilder, RecordBatch,
+    StringArray, StringBuilder, UInt32Array, UInt64Array,
 };
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMillisecondType};
 use ragstone_index::batch;
 use ragstone_index::schema::CollectionSchema;
 use ragstone_index::search::Hit;
@@ -72,10 +72,16 @@ fn column(hits: &[Hit], field: &Field) -> Result<ArrayRef> {
         batch::CHUNK_INDEX => number(|hit| hit.point.origin.chunk_index),
         batch::SPAN_START => position(|hit| hit.point.origin.span_start),
         batch::SPAN_END => position(|hit| hit.point.origin.span_end),
+        batch::EXPIRES_AT => expiries(hits),
         batch::PAYLOAD => payloads(hits),
         batch::HEADING_PATH => heading_paths(hits),
         other => vectors(hits, other, field.data_type())?,
     })
+}
+
+fn expiries(hits: &[Hit]) -> ArrayRef {
+    let times: Int64Array = hits.iter().map(|hit| hit.point.expires_at_ms).collect();
+    Arc::new(times.reinterpret_cast::<TimestampMillisecondType>().with_data_type(batch::expires_at_type()))
 }
 
 fn payloads(hits: &[Hit]) -> ArrayRef {
