@@ -25,7 +25,8 @@ const MAX_SCANS: usize = 4;
 impl SegmentKeywords {
     /// The rows that pass, deleted ones included.
     pub fn filter(&self, filter: &CheckedFilter) -> Result<RoaringBitmap> {
-        self.group(&filter.root)
+        let passed = self.filters().get_or(filter, || self.group(&filter.root))?;
+        Ok(RoaringBitmap::clone(&passed))
     }
 
     fn all(&self) -> RoaringBitmap {

@@ -13,6 +13,7 @@ mod bundle;
 mod exact;
 mod fields;
 mod filter;
+mod filter_cache;
 mod highlight;
 mod postings;
 mod query;

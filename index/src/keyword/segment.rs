@@ -9,6 +9,7 @@ use tantivy::{Index, ReloadPolicy, Searcher, SegmentReader, Term};
 
 use super::bundle::BundleDirectory;
 use super::fields::{Fields, META_FILE, SegmentMeta};
+use super::filter_cache::FilterCache;
 use super::query::KeywordQuery;
 use super::stats::CollectionTextStats;
 use crate::error::{Error, Result};
@@ -19,6 +20,7 @@ pub struct SegmentKeywords {
     searcher: Searcher,
     fields: Fields,
     rows_with_text: u64,
+    filters: FilterCache,
 }
 
 impl std::fmt::Debug for SegmentKeywords {
@@ -55,7 +57,7 @@ impl SegmentKeywords {
                 "{found:?} rows in the keyword index, {sealed} sealed, {rows} expected"
             )));
         }
-        Ok(Self { searcher, fields, rows_with_text })
+        Ok(Self { searcher, fields, rows_with_text, filters: FilterCache::default() })
     }
 
     /// The one tantivy segment; that there is one was checked at the open.
@@ -65,6 +67,10 @@ impl SegmentKeywords {
 
     pub(super) fn searcher(&self) -> &Searcher {
         &self.searcher
+    }
+
+    pub(super) fn filters(&self) -> &FilterCache {
+        &self.filters
     }
 
     pub(super) fn fields(&self) -> &Fields {

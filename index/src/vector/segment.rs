@@ -14,6 +14,7 @@ use crate::directory::Residency;
 use crate::error::{Error, Result};
 use crate::file_format::HEADER_BYTES;
 use crate::schema::{Distance, Quantization, VectorStorage};
+use crate::search::MAX_EF;
 use crate::vector::bits::{BitCodes, candidates_for, taking};
 use crate::vector::calibrate::beam_for;
 use crate::vector::codes::{Floats, RowMap, Target};
@@ -41,6 +42,8 @@ const RESCORE_FILTERED: usize = 2_048;
 const RESCORE_ERRORS: f32 = 4.2;
 /// A walk among allowed nodes starts from those that a walk with this beam meets...
 const AMONG_START_EF: usize = 16;
+/// ...with a beam wider by this when none of those is allowed: then the filter goes against the query...
+const AMONG_FAR_FACTOR: usize = 3;
 /// ...and from so many spread over all.
 const FILTER_SEEDS: u64 = 24;
 
@@ -344,11 +347,13 @@ impl<'a> Search<'a> {
             let rows = self.graph.rows();
             let near = descend(&links, target, self.graph.entry(), self.graph.highest_level(), 1, scratch);
             beam_search(&links, target, near, AMONG_START_EF, 0, scratch);
-            let mut starts: Vec<u32> = scratch.pool.found().map(|found| found.node).collect();
-            starts.extend(spread(allow, FILTER_SEEDS).filter_map(|row| rows.node(row)));
             // Asked many times a node: a plain bit is cheaper than a compressed one.
             let bits = RowBits::of(allow, self.segment.rows);
             let allowed = |node| bits.contains(rows.row(node));
+            let mut starts: Vec<u32> = scratch.pool.found().map(|found| found.node).collect();
+            let far = !starts.iter().any(|node| allowed(*node));
+            let ef = if far { ef.saturating_mul(AMONG_FAR_FACTOR).min(MAX_EF.max(self.k)) } else { ef };
+            starts.extend(spread(allow, FILTER_SEEDS).filter_map(|row| rows.node(row)));
             search_among(&links, target, &starts, ef, budget, allowed, scratch)
                 .then(|| self.rescore(target, scratch.pool.found(), RESCORE_FILTERED))
         })
