@@ -5,7 +5,7 @@
 //! are taken in small steps, each caller getting its share. A caller that goes away takes its waiting texts with it.
 //!
 //! A text that was embedded before comes from the cache, and one that is being embedded for somebody else is embedded once
-//! ([`super::flight`]).
+//! (`embed::flight`).
 //!
 //! It knows nothing of models: an [`EmbedderRegistry`] brings the embedders.
 
