@@ -89,13 +89,11 @@ fn main() -> Result<()> {
             let (path, index) = (Path::new("memory"), Some(Bytes::from(index)));
             older = Some(SegmentVectors::open(path, distance, dimension, of_first, vectors, None, index)?);
         }
-        let mut row = 0;
         let mut left = Vec::with_capacity(base.len());
-        for vector in base.chunks(dimension) {
+        for (row, vector) in (0..).zip(base.chunks(dimension)) {
             if row >= of_first as u32 || live.contains(row) {
                 left.extend_from_slice(vector);
             }
-            row += 1;
         }
         base = left;
     }
