@@ -29,6 +29,8 @@ mod segment;
 mod tests;
 
 pub(crate) use build::GROWN_DELETED_SHARE;
+pub(crate) use kernels::prefetch;
+
 pub use build::{Ancestor, BuiltIndex, MIN_GRAPH_ROWS, VectorColumn, VectorsParams, build_index, grow_index};
 pub use distance::prepare_vector;
 pub use live::{LIVE_GRAPH_MIN_ROWS, LiveVectors};
