@@ -107,6 +107,18 @@ pub trait BatchSink: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Makes a document, in place of points of its own, a link to one that is stored with the same content: the same digits
+    /// behind the version, see `pipeline`. The entry's `chunks`, `title` and `media_type` become those of that document.
+    /// Returns the sequence number and the entry; `None` when there is no such document, and nothing was written. A sink that
+    /// links nothing stores everything.
+    async fn link_document(
+        &self,
+        _collection: &str,
+        _entry: DocumentEntry,
+    ) -> Result<Option<(u64, DocumentEntry)>> {
+        Ok(None)
+    }
+
     /// Deletes documents with their points. Returns the sequence number.
     async fn delete_documents(&self, collection: &str, ids: Vec<String>) -> Result<u64>;
 

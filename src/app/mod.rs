@@ -7,6 +7,7 @@
 
 pub mod admin;
 pub mod collections;
+pub mod copies;
 pub mod documents;
 pub mod embedding;
 pub mod error;

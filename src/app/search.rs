@@ -1,10 +1,11 @@
 //! Search: which legs run, the embedding of the query, the engine's answer.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
-use ragstone_index::collection::Collection;
+use ragstone_index::collection::{Collection, Copies};
 use ragstone_index::filter::Filter;
 use ragstone_index::schema::{RecallTarget, VectorSpace};
 use ragstone_index::search::{
@@ -12,6 +13,7 @@ use ragstone_index::search::{
 };
 
 use super::App;
+use super::copies;
 use super::error::{Error, Result};
 use super::parents::{self, Parent};
 use super::visibility::Patience;
@@ -89,6 +91,8 @@ pub struct Answer {
     pub explain: bool,
     /// The parent of each hit; empty when they were not asked for.
     pub parents: Vec<Option<Parent>>,
+    /// Documents that are linked to those of hits, by document id.
+    pub copies: HashMap<String, Copies>,
 }
 
 /// Where the query vector comes from.
@@ -152,16 +156,19 @@ impl App {
             parents::collapse(&mut found.hits);
             found.hits = found.hits.into_iter().skip(offset).take(limit).collect();
             let reading = Instant::now();
-            let job = move || Ok::<_, Error>((parents::parents(&collection, &found.hits)?, found));
+            let open = Arc::clone(&collection);
+            let job = move || Ok::<_, Error>((parents::parents(&open, &found.hits)?, found));
             (parents, found) = self.workers.read.run(job).await?;
             found.plan.push("put the parents of the hits together".into());
             found.phases.push(("parents", reading.elapsed().as_micros() as u64));
         }
+        let copies = copies::of_hits(&collection, &found.hits);
         plan.extend(found.plan);
         phases.extend(found.phases);
         let SearchResponse { hits, seq_no, .. } =
             SearchResponse { plan: Vec::new(), phases: Vec::new(), ..found };
-        Ok(Answer { hits, seq_no, plan, phases, elapsed: started.elapsed(), highlights, explain, parents })
+        let elapsed = started.elapsed();
+        Ok(Answer { hits, seq_no, plan, phases, elapsed, highlights, explain, parents, copies })
     }
 
     /// Answers several queries, in order. An error names the query.

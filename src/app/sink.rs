@@ -111,7 +111,9 @@ impl BatchSink for EngineSink {
         collection: &str,
         id: &str,
     ) -> Result<HashMap<(String, String), Vec<f32>>> {
-        let id = id.to_owned();
+        // Those of a linked document are its holder's.
+        let stored = self.collection(collection)?.document(id);
+        let id = stored.as_ref().and_then(|stored| stored.linked_to()).unwrap_or(id).to_owned();
         let job = move |c: &Collection| Ok(vectors_by_key(&c.schema(), &c.document_points(&id)?));
         self.read(collection, job).await
     }
@@ -158,6 +160,29 @@ impl BatchSink for EngineSink {
             self.rename_document(collection, &id, entry).await?;
         }
         Ok(())
+    }
+
+    async fn link_document(
+        &self,
+        collection: &str,
+        entry: DocumentEntry,
+    ) -> Result<Option<(u64, DocumentEntry)>> {
+        let (open, document) = (self.collection(collection)?, record(entry));
+        // A write that would be refused is not begun; it may be refused nevertheless.
+        if !document.content().is_some_and(|content| open.holds_content(content, &document.id)) {
+            return Ok(None);
+        }
+        let id = document.id.clone();
+        let changes = vec![Change::PutDocument { document, points: None }];
+        let job = move || {
+            let request = WriteRequest { changes, skip_bad_rows: false };
+            match open.write(request) {
+                Ok(receipt) => Ok(open.document(&id).map(|stored| (receipt.seq_no, self::entry(stored)))),
+                Err(ragstone_index::Error::FailedPrecondition(_)) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        };
+        self.workers.write.run(job).await.map_err(pipeline_error)
     }
 
     async fn delete_documents(&self, collection: &str, ids: Vec<String>) -> Result<u64> {
@@ -224,6 +249,7 @@ pub fn record(entry: DocumentEntry) -> DocumentRecord {
         EntryState::Indexed => DocumentState::Indexed,
         EntryState::Failed { reason } => DocumentState::Failed { reason },
         EntryState::Skipped { reason } => DocumentState::Skipped { reason },
+        EntryState::Linked { to, payload_patch } => DocumentState::Linked { to, payload_patch },
     };
     DocumentRecord {
         id: entry.id,
@@ -246,6 +272,7 @@ pub fn entry(record: DocumentRecord) -> DocumentEntry {
         DocumentState::Indexed => EntryState::Indexed,
         DocumentState::Failed { reason } => EntryState::Failed { reason },
         DocumentState::Skipped { reason } => EntryState::Skipped { reason },
+        DocumentState::Linked { to, payload_patch } => EntryState::Linked { to, payload_patch },
     };
     DocumentEntry {
         id: record.id,

@@ -10,7 +10,7 @@ use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use ragstone_index::store::StoreOptions;
 use ragstone_ingest::chunk::{ChunkSettings, ChunkerParams};
-use ragstone_ingest::document::{IngestOptions, Passwords, PathFields};
+use ragstone_ingest::document::{Duplicates, IngestOptions, Passwords, PathFields};
 use ragstone_ingest::embed::cache::{MAX_CACHE_BYTES, MIN_CACHE_BYTES};
 use ragstone_ingest::embed::config::EmbedderConfig;
 use ragstone_ingest::extract::ExtractLimits;
@@ -77,6 +77,7 @@ struct RawSearch {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct RawIngest {
+    duplicates: Duplicates,
     extract: RawExtract,
     chunk: ChunkSettings,
     pipeline: RawPipeline,
@@ -142,6 +143,8 @@ struct RawWatch {
     path_fields: String,
     #[serde(default)]
     chunk: ChunkSettings,
+    #[serde(default)]
+    duplicates: Option<Duplicates>,
 }
 
 impl RawWatch {
@@ -155,6 +158,7 @@ impl RawWatch {
             passwords: Passwords::new(self.passwords.clone()).map_err(named)?,
             path_fields: PathFields::parse_optional(&self.path_fields).map_err(named)?,
             chunk: self.chunk.clone(),
+            duplicates: self.duplicates,
         })
     }
 }
@@ -300,6 +304,7 @@ impl RawIngest {
                 .max_in_flight_bytes
                 .map_or(default.max_in_flight_bytes, |size| size.0),
             extract_parallelism: if threads == 0 { default.extract_parallelism } else { threads },
+            duplicates: self.duplicates,
         }
     }
 

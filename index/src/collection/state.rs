@@ -129,6 +129,8 @@ impl Tables {
                     for id in ids {
                         let points = self.delete_rows_of(&id);
                         let known = ledger.delete_document(&id).is_some();
+                        // Whoever could take the points over is linked to another document by now.
+                        forget_copies(ledger, &id);
                         receipt.deleted_points += points;
                         receipt.deleted_documents += u64::from(known || points > 0);
                     }
@@ -171,7 +173,7 @@ impl Tables {
         document: DocumentRecord,
         points: Option<ValidBatch>,
     ) -> Result<u64> {
-        if document.state == DocumentState::Indexed {
+        if matches!(document.state, DocumentState::Indexed | DocumentState::Linked { .. }) {
             self.delete_rows_of(&document.id);
         }
         ledger.put_document(document);
@@ -196,6 +198,7 @@ impl Tables {
         });
         for id in &documents {
             ledger.delete_document(id);
+            forget_copies(ledger, id);
         }
         Ok(documents.into_iter().collect())
     }
@@ -225,6 +228,14 @@ impl Tables {
             }
         }
         deleted
+    }
+}
+
+/// Forgets documents that are linked to one that is no more: no record stands for points that are not there.
+fn forget_copies(ledger: &mut Ledger, id: &str) {
+    let copies: Vec<String> = ledger.copies_of(id).map(str::to_owned).collect();
+    for copy in copies {
+        ledger.delete_document(&copy);
     }
 }
 

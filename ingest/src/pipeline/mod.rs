@@ -37,7 +37,7 @@ use self::recipe::Recipe;
 use self::stats::Counters;
 pub use self::stats::PipelineStats;
 use crate::chunk::{ChunkSettings, ChunkerParams};
-use crate::document::{DocumentEntry, EntryState, IngestOptions, RawDocument, Stage};
+use crate::document::{DocumentEntry, Duplicates, EntryState, IngestOptions, RawDocument, Stage};
 use crate::embed::registry::EmbedderRegistry;
 use crate::embed::service::EmbedService;
 use crate::error::{Error, ErrorKind, Result};
@@ -57,6 +57,8 @@ pub struct PipelineConfig {
     pub max_in_flight_bytes: usize,
     /// Documents extracted at the same time.
     pub extract_parallelism: usize,
+    /// What becomes of a document whose content is stored already, where its options don't say.
+    pub duplicates: Duplicates,
 }
 
 impl Default for PipelineConfig {
@@ -67,6 +69,7 @@ impl Default for PipelineConfig {
             chunk: ChunkSettings::default(),
             max_in_flight_bytes: 256 << 20,
             extract_parallelism: std::thread::available_parallelism().map_or(2, usize::from),
+            duplicates: Duplicates::default(),
         }
     }
 }
@@ -82,7 +85,7 @@ impl PipelineConfig {
 
     /// All settings that decide what a document becomes, as a part of its version.
     fn fingerprint(&self, options: &IngestOptions) -> String {
-        let IngestOptions { passwords, path_fields, chunk } = options;
+        let IngestOptions { passwords, path_fields, chunk, duplicates: _ } = options;
         let mut hasher = blake3::Hasher::new();
         passwords.iter().for_each(|password| identity::field(&mut hasher, password.as_bytes()));
         // A new password may open what an older one could not.
@@ -111,6 +114,8 @@ pub struct Ingested {
 pub enum Outcome {
     /// This version is stored now.
     Indexed,
+    /// Its content was stored already, as another document's, to which it is linked now.
+    Linked,
     /// This version was stored already.
     Unchanged,
 }
@@ -194,10 +199,22 @@ impl Pipeline {
         check_bounds(&raw)?;
         let turn = self.turns.take(collection, &raw.id).await;
         let raw = Arc::new(raw);
+        let links = raw.options.duplicates.unwrap_or(self.config.duplicates) == Duplicates::Link;
         let Identity { recipe, version, target } = self.identify(collection, &raw).await?;
         let stored = self.sink.document(collection, &raw.id).await?;
-        if let Some(entry) = stored.as_ref().filter(|entry| is_current(entry, &version)) {
-            return self.keep(collection, entry, &raw).await;
+        if let Some(entry) = stored.as_ref().filter(|entry| is_current(entry, &version, links)) {
+            return self.keep(collection, entry, &raw, &target).await;
+        }
+        // Of documents of the same content that come together, the first is stored and the others are linked to it.
+        let content = links.then(|| content_of(&version)).flatten();
+        let content_turn = match content {
+            Some(content) => Some(self.turns.take(&format!("{collection}\0content"), content).await),
+            None => None,
+        };
+        if content.is_some()
+            && let Some(linked) = self.link(collection, &raw, &version, &target).await?
+        {
+            return Ok(linked);
         }
         self.counters.extracted.add(1);
         // Under another recipe the same words may have been embedded in another context.
@@ -211,7 +228,7 @@ impl Pipeline {
         progress.set(Stage::Embedding);
         let spaces = self.fill_spaces(collection, &document_id, reusable, &recipe, &prepared).await?;
         let batch = blocking(move || assemble::assemble(&common, &prepared, spaces)).await?;
-        let seq_no = self.put(collection, entry, batch, (turn, admission)).await?;
+        let seq_no = self.put(collection, entry, batch, (turn, content_turn, admission)).await?;
         self.counters.indexed.add(1);
         self.counters.chunks.add(u64::from(chunks));
         Ok(Ingested { document_id, outcome: Outcome::Indexed, seq_no, chunks, version })
@@ -229,7 +246,7 @@ impl Pipeline {
 
     /// Whether `raw` is what a version was made of.
     pub async fn is_version(&self, collection: &str, raw: &Arc<RawDocument>, version: &str) -> Result<bool> {
-        Ok(self.identify(collection, raw).await?.version == version)
+        Ok(identity::is_same_version(&self.identify(collection, raw).await?.version, version))
     }
 
     async fn identify(&self, collection: &str, raw: &Arc<RawDocument>) -> Result<Identity> {
@@ -238,22 +255,35 @@ impl Pipeline {
         let raw = Arc::clone(raw);
         blocking(move || {
             let recipe = Recipe::resolve(&target, &registry, &settings)?;
-            let version = identity::version(&recipe.hash, &raw)?;
+            let mut version = identity::version(&recipe.hash, &raw)?;
+            version.extend(identity::content_key(&recipe.hash, &raw)?);
             Ok(Identity { recipe, version, target })
         })
         .await
     }
 
     /// Keeps a stored version; its entry follows the file.
-    async fn keep(&self, collection: &str, stored: &DocumentEntry, raw: &RawDocument) -> Result<Ingested> {
+    async fn keep(
+        &self,
+        collection: &str,
+        stored: &DocumentEntry,
+        raw: &RawDocument,
+        target: &Target,
+    ) -> Result<Ingested> {
         self.counters.unchanged.add(1);
         if stored.modified_ns != raw.modified_ns || stored.source_id != raw.source_id {
-            let entry = DocumentEntry {
+            let mut entry = DocumentEntry {
                 modified_ns: raw.modified_ns,
                 source_id: raw.source_id.clone(),
                 ..stored.clone()
             };
-            self.sink.touch_document(collection, entry).await?;
+            if let EntryState::Linked { payload_patch, .. } = &mut entry.state {
+                *payload_patch = derive::payload_patch(raw, target).unwrap_or_default();
+                // Where there is nothing to link to any more, the entry was taken over by whoever changed that.
+                self.sink.link_document(collection, entry).await?;
+            } else {
+                self.sink.touch_document(collection, entry).await?;
+            }
         }
         Ok(Ingested {
             document_id: raw.id.clone(),
@@ -262,6 +292,40 @@ impl Pipeline {
             chunks: stored.chunks,
             version: stored.version.clone(),
         })
+    }
+
+    /// Links a document to one of the same content. `None` when there is none.
+    async fn link(
+        &self,
+        collection: &str,
+        raw: &RawDocument,
+        version: &str,
+        target: &Target,
+    ) -> Result<Option<Ingested>> {
+        let Some(payload_patch) = derive::payload_patch(raw, target) else { return Ok(None) };
+        let entry = DocumentEntry {
+            id: raw.id.clone(),
+            uri: raw.uri.clone(),
+            title: String::new(),
+            media_type: String::new(),
+            version: version.to_owned(),
+            size_bytes: raw.data.len() as u64,
+            modified_ns: raw.modified_ns,
+            chunks: 0,
+            state: EntryState::Linked { to: String::new(), payload_patch },
+            source_id: raw.source_id.clone(),
+        };
+        let Some((seq_no, entry)) = self.sink.link_document(collection, entry).await? else {
+            return Ok(None);
+        };
+        self.counters.linked.add(1);
+        Ok(Some(Ingested {
+            document_id: entry.id,
+            outcome: Outcome::Linked,
+            seq_no,
+            chunks: entry.chunks,
+            version: entry.version,
+        }))
     }
 
     async fn prepare(
@@ -316,7 +380,7 @@ impl Pipeline {
         collection: &str,
         entry: DocumentEntry,
         batch: arrow::array::RecordBatch,
-        held: (Turn, Admission),
+        held: (Turn, Option<Turn>, Admission),
     ) -> Result<u64> {
         let (sink, collection) = (Arc::clone(&self.sink), collection.to_owned());
         let write = tokio::spawn(async move {
@@ -337,8 +401,19 @@ fn check_bounds(raw: &RawDocument) -> Result<()> {
     Ok(())
 }
 
-fn is_current(entry: &DocumentEntry, version: &str) -> bool {
-    entry.state == EntryState::Indexed && entry.version == version
+/// `links`: a link is as good as points of its own.
+fn is_current(entry: &DocumentEntry, version: &str, links: bool) -> bool {
+    let is_searchable = match entry.state {
+        EntryState::Indexed => true,
+        EntryState::Linked { .. } => links,
+        EntryState::Failed { .. } | EntryState::Skipped { .. } => false,
+    };
+    is_searchable && identity::is_same_version(&entry.version, version)
+}
+
+/// The part of a version that documents of the same content share.
+fn content_of(version: &str) -> Option<&str> {
+    version.get(identity::VERSION_DIGITS..).filter(|content| !content.is_empty())
 }
 
 fn entry(raw: &RawDocument, prepared: &Prepared, version: String) -> DocumentEntry {

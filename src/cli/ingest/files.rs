@@ -92,6 +92,7 @@ pub(super) fn request(
         metadata: Some(metadata(file, &about, reading)),
         chunk: reading.chunk.clone(),
         passwords: reading.passwords.clone(),
+        duplicates: reading.duplicates.into(),
         tag,
         ..IngestDocumentRequest::default()
     })

@@ -10,7 +10,7 @@ pub(super) mod watching;
 use std::path::PathBuf;
 
 use ragstone_ingest::document::PathFields;
-use ragstone_proto::v1::ChunkSettings;
+use ragstone_proto::v1::{ChunkSettings, Duplicates};
 
 use super::connection::{Connection, Target};
 use super::failure::{Failure, Outcome};
@@ -51,6 +51,10 @@ pub(super) struct Args {
     /// Passwords for encrypted files, one per line (for a watched folder they stand in the server's configuration)
     #[arg(long, value_name = "FILE", conflicts_with = "watch")]
     passwords: Option<PathBuf>,
+    /// What becomes of a document whose content is stored already under another name: keep (store it again) or link (store
+    /// it once and name the others with its hits) [default: as the server is configured]
+    #[arg(long, value_name = "WHAT", value_parser = parse_duplicates)]
+    duplicates: Option<Duplicates>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -65,6 +69,7 @@ pub(in crate::cli) struct Reading {
     pub(in crate::cli) chunk: Option<ChunkSettings>,
     pub(in crate::cli) passwords: Vec<String>,
     pub(in crate::cli) poll: bool,
+    pub(in crate::cli) duplicates: Duplicates,
 }
 
 impl Reading {
@@ -79,7 +84,16 @@ impl Reading {
             chunk: chunk_settings::parse(&args.chunk).map_err(Failure::usage)?,
             passwords: passwords.lines().map(str::to_owned).collect(),
             poll: args.poll,
+            duplicates: args.duplicates.unwrap_or_default(),
         })
+    }
+}
+
+fn parse_duplicates(text: &str) -> Result<Duplicates, String> {
+    match text {
+        "keep" => Ok(Duplicates::Keep),
+        "link" => Ok(Duplicates::Link),
+        _ => Err("expected keep or link".into()),
     }
 }
 

@@ -5,7 +5,7 @@ use ragstone_index::search::{Fusion, Hit, LegScore, MAX_EF, MAX_LIMIT, Select};
 use ragstone_proto::v1;
 use ragstone_proto::v1::fusion::Method;
 
-use super::{filter, payload, select, vector};
+use super::{document, filter, payload, select, vector};
 use crate::app::error::{Error, Result};
 use crate::app::parents::Parent;
 use crate::app::search::{Answer, MAX_PARENTS, Mode, Query};
@@ -116,8 +116,14 @@ pub fn reply(answer: Answer) -> v1::SearchResponse {
     let plan = answer.explain.then(|| v1::Plan { steps: answer.plan, phases: phases.collect() });
     let highlights = answer.highlights;
     let mut parents = answer.parents.into_iter();
+    let copies = answer.copies;
+    let hit = |found: Hit| {
+        let copies = copies.get(&found.point.origin.document_id);
+        let (also_at, also_at_total) = copies.map(document::locations).unwrap_or_default();
+        v1::Hit { also_at, also_at_total, ..hit(found, highlights, parents.next().flatten()) }
+    };
     v1::SearchResponse {
-        hits: answer.hits.into_iter().map(|found| hit(found, highlights, parents.next().flatten())).collect(),
+        hits: answer.hits.into_iter().map(hit).collect(),
         seq_no: answer.seq_no,
         elapsed_us: answer.elapsed.as_micros() as u64,
         plan,
@@ -150,6 +156,8 @@ fn hit(hit: Hit, highlights: bool, parent: Option<Parent>) -> v1::Hit {
             span_start: parent.span.start,
             span_end: parent.span.end,
         }),
+        also_at: Vec::new(),
+        also_at_total: 0,
     }
 }
 
