@@ -88,6 +88,9 @@ pub struct IngestOptions {
     /// What becomes of a document whose content is stored already; `None`: what the pipeline is set to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duplicates: Option<Duplicates>,
+    /// Whether near-duplicates of earlier documents are marked; `None`: what the pipeline is set to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub near_duplicates: Option<bool>,
 }
 
 /// What becomes of a document whose content is stored already, under another id.

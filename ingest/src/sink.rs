@@ -97,6 +97,23 @@ pub trait BatchSink: Send + Sync + 'static {
         points: Option<RecordBatch>,
     ) -> Result<u64>;
 
+    /// As [`Self::put_document`], with something to remember of the document in the same commit, as long as this version of it
+    /// is there. A sink that keeps no notes compares nothing after a restart.
+    async fn put_document_with_note(
+        &self,
+        collection: &str,
+        entry: DocumentEntry,
+        points: RecordBatch,
+        _note: Vec<u8>,
+    ) -> Result<u64> {
+        self.put_document(collection, entry, Some(points)).await
+    }
+
+    /// What was remembered of the documents of a collection, by their ids.
+    async fn document_notes(&self, _collection: &str) -> Result<Vec<(String, Vec<u8>)>> {
+        Ok(Vec::new())
+    }
+
     /// Moves a stored document to another id: points and entry change in one step, nothing is embedded again. `false`
     /// when there is no such document.
     async fn rename_document(&self, collection: &str, from: &str, entry: DocumentEntry) -> Result<bool>;

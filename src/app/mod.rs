@@ -6,6 +6,7 @@
 //! what is over in a moment only.
 
 pub mod admin;
+pub mod collapse;
 pub mod collections;
 pub mod copies;
 pub mod documents;

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use ragstone_index::batch;
 use ragstone_index::collection::Collection;
 use ragstone_index::document::{DocumentRecord, DocumentState};
+use ragstone_index::ledger::{DOCUMENT_NOTE_PREFIX, note_key};
 use ragstone_index::schema::{CollectionSchema, FieldType};
 use ragstone_index::store::Store;
 use ragstone_index::write::{Change, WriteReceipt, WriteRequest};
@@ -129,6 +130,28 @@ impl BatchSink for EngineSink {
         Ok(self.change(collection, vec![change]).await?.seq_no)
     }
 
+    async fn put_document_with_note(
+        &self,
+        collection: &str,
+        entry: DocumentEntry,
+        points: RecordBatch,
+        note: Vec<u8>,
+    ) -> Result<u64> {
+        let points = with_expiry(points).map_err(|error| pipeline_error(error.into()))?;
+        let remember = Change::PutLedger { key: note_key(&entry.id), value: note };
+        let put = Change::PutDocument { document: record(entry), points: Some(points) };
+        Ok(self.change(collection, vec![put, remember]).await?.seq_no)
+    }
+
+    async fn document_notes(&self, collection: &str) -> Result<Vec<(String, Vec<u8>)>> {
+        let of_document =
+            |(key, note): (String, Vec<u8>)| Some((key.strip_prefix(DOCUMENT_NOTE_PREFIX)?.to_owned(), note));
+        let job = move |c: &Collection| {
+            Ok(c.ledger_prefix(DOCUMENT_NOTE_PREFIX).into_iter().filter_map(of_document).collect())
+        };
+        self.read(collection, job).await
+    }
+
     async fn rename_document(&self, collection: &str, from: &str, entry: DocumentEntry) -> Result<bool> {
         let old = from.to_owned();
         let collection_now = self.collection(collection)?;
@@ -142,11 +165,14 @@ impl BatchSink for EngineSink {
         };
         let points = self.read(collection, job).await?;
         let points = Some(points).filter(|points| points.num_rows() > 0);
-        let mut changes = Vec::with_capacity(2);
+        let note = collection_now.note(from);
+        let mut changes = Vec::with_capacity(3);
         if record.id != from {
             changes.push(Change::DeleteDocuments(vec![from.to_owned()]));
         }
+        let remember = note.map(|value| Change::PutLedger { key: note_key(&record.id), value });
         changes.push(Change::PutDocument { document: record, points });
+        changes.extend(remember);
         self.change(collection, changes).await?;
         Ok(true)
     }

@@ -109,6 +109,10 @@ pub(super) fn hit(hit: &Hit) -> Json {
     }
     let mut object = Json::Object(object);
     add_locations(&mut object, &hit.also_at, hit.also_at_total);
+    if !hit.near_duplicates.is_empty() {
+        let ids: Vec<&str> = hit.near_duplicates.iter().map(|at| at.document_id.as_str()).collect();
+        object["near_duplicates"] = json!(ids);
+    }
     object
 }
 

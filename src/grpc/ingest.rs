@@ -98,7 +98,8 @@ impl IngestService for Ingest {
         request: Request<v1::AddSourceRequest>,
     ) -> Result<Response<v1::AddSourceResponse>, Status> {
         let request = request.into_inner();
-        let v1::AddSourceRequest { collection, path, ignore, path_fields, chunk, poll, duplicates } = request;
+        let v1::AddSourceRequest { collection, path, ignore, path_fields, chunk, poll, .. } = request;
+        let (duplicates, near_duplicates) = (request.duplicates, request.near_duplicates);
         let add = async {
             if path.is_empty() {
                 return Err(Error::invalid("path", "is empty: name a folder of the server's machine"));
@@ -107,6 +108,7 @@ impl IngestService for Ingest {
                 path_fields: PathFields::parse_optional(&path_fields)?,
                 chunk: convert::chunk::settings(chunk)?,
                 duplicates: document::duplicates(duplicates)?,
+                near_duplicates,
                 ..IngestOptions::default()
             };
             let draft = SourceDraft { path: PathBuf::from(path), ignore, poll, options };
@@ -224,6 +226,7 @@ fn source(status: SourceStatus) -> v1::Source {
         files_outdated: status.files.outdated,
         duplicates: document::duplicates_to_wire(options.duplicates),
         files_linked: 0,
+        near_duplicates: options.near_duplicates,
     }
 }
 

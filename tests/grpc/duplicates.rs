@@ -204,3 +204,94 @@ async fn copies_in_a_folder_are_stored_once_and_outlive_each_other() {
     .await;
     assert_eq!(server.count("c").await, 3);
 }
+
+/// A text of many words, one in `every` of them replaced.
+fn version_of(topic: &str, every: usize, by: &str) -> String {
+    let word = |i: usize| {
+        if i % every == every - 1 { format!("{by}{i}") } else { format!("{topic}{}", i * 7 % 101) }
+    };
+    let words: Vec<String> = (0..300).map(word).collect();
+    format!("The puffin nests in burrows. {}", words.join(" "))
+}
+
+#[tokio::test]
+async fn near_duplicates_are_marked_and_collapsed() {
+    let mut server = TestServer::start().await;
+    server.create("c").await;
+    let near = |id: &str, text: &str| v1::IngestDocumentRequest {
+        near_duplicates: Some(true),
+        ..document(id, text, v1::Duplicates::Unspecified)
+    };
+    let texts = [
+        ("a", version_of("sea", 1_000, "x")),
+        ("b", version_of("sea", 100, "y")),
+        ("c", version_of("sea", 3, "z")),
+        ("d", version_of("cliff", 1_000, "x")),
+    ];
+    for (id, text) in &texts {
+        ingest(&server, near(id, text)).await;
+    }
+    // Not asked to be compared: not marked, and not collapsed.
+    ingest(&server, document("e", &version_of("sea", 90, "w"), v1::Duplicates::Unspecified)).await;
+    server.restart().await;
+    // What it is compared with came back with the server.
+    ingest(&server, near("f", &version_of("sea", 80, "v"))).await;
+
+    let search = async |server: &TestServer, collapse: bool| {
+        let request = v1::SearchRequest {
+            collection: "c".into(),
+            mode: v1::SearchMode::Keyword.into(),
+            text: Some("puffin".into()),
+            collapse_near_duplicates: collapse,
+            ..Default::default()
+        };
+        server.search(request).await.hits
+    };
+    let documents = |hits: &[v1::Hit]| {
+        let mut ids: Vec<String> =
+            hits.iter().map(|hit| hit.origin.as_ref().unwrap().document_id.clone()).collect();
+        ids.sort_unstable();
+        ids
+    };
+    let all = search(&server, false).await;
+    assert_eq!(documents(&all), ["a", "b", "c", "d", "e", "f"]);
+    let mark = |id: &str, field: &str| {
+        let hit = all.iter().find(|hit| hit.origin.as_ref().unwrap().document_id == id).unwrap();
+        hit.payload.as_ref().unwrap().fields.get(field).cloned()
+    };
+    assert_eq!(mark("b", "near_duplicate_of"), Some(word("a")));
+    assert_eq!(mark("f", "near_duplicate_group"), Some(word("a")));
+    assert!(mark("b", "near_duplicate_similarity").is_some());
+    for id in ["a", "c", "d", "e"] {
+        assert_eq!(mark(id, "near_duplicate_of"), None, "{id}");
+    }
+    let collapsed = search(&server, true).await;
+    let kept = documents(&collapsed);
+    assert_eq!(kept.len(), 4, "{kept:?}");
+    let best = collapsed.iter().find(|hit| !hit.near_duplicates.is_empty()).unwrap();
+    let mut group = names(&best.near_duplicates);
+    group.push(&best.origin.as_ref().unwrap().document_id);
+    group.sort_unstable();
+    assert_eq!(group, ["a", "b", "f"]);
+
+    // A document that is no more is nobody's original, and one that is made again is compared again.
+    let delete =
+        v1::DeleteDocumentsRequest { collection: "c".into(), document_ids: vec!["a".into(), "b".into()] };
+    server.ingest().delete_documents(delete).await.unwrap();
+    ingest(&server, near("f", &version_of("cliff", 100, "u"))).await;
+    ingest(&server, near("g", &version_of("sea", 1_000, "t"))).await;
+    let all = search(&server, false).await;
+    let of = |id: &str| {
+        let hit = all.iter().find(|hit| hit.origin.as_ref().unwrap().document_id == id).unwrap();
+        hit.payload.as_ref().unwrap().fields.get("near_duplicate_of").cloned()
+    };
+    assert_eq!((of("f"), of("g")), (Some(word("d")), None));
+    let too_many = v1::SearchRequest {
+        collection: "c".into(),
+        text: Some("puffin".into()),
+        limit: Some(5_000),
+        collapse_near_duplicates: true,
+        ..Default::default()
+    };
+    crate::harness::refused(server.searches().search(too_many).await, tonic::Code::InvalidArgument, "limit");
+}

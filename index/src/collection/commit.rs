@@ -285,6 +285,8 @@ fn append(state: &mut State, ledger: &Ledger, mut pending: Pending, waiting: u64
     for (document, points) in handed_over.puts {
         resolved.push(resolver.taken_over(document, points)?);
     }
+    let notes = handed_over.notes.into_iter().map(|(key, value)| (Resolved::PutLedger { key, value }, None));
+    resolved.extend(notes);
     if !handed_over.orphans.is_empty() {
         resolved.push((Resolved::DeleteDocuments(handed_over.orphans), None));
     }

@@ -20,7 +20,7 @@ use crate::collection::read::points_of_document;
 use crate::collection::snapshot::Snapshot;
 use crate::document::{DocumentRecord, DocumentState};
 use crate::error::{Error, Result};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, note_key};
 use crate::rows::Rows;
 use crate::schema::{CollectionSchema, MAX_PAYLOAD_FIELDS};
 use crate::validate::type_canonical;
@@ -51,6 +51,8 @@ pub(super) enum Touch<'a> {
 pub(super) struct HandOver {
     /// Records to write: heirs with the points that they take over, the others without.
     pub(super) puts: Vec<(DocumentRecord, Option<RecordBatch>)>,
+    /// Notes of documents, for their heirs.
+    pub(super) notes: Vec<(String, Vec<u8>)>,
     /// Documents to forget: nothing is left of what they were linked to.
     pub(super) orphans: Vec<String>,
 }
@@ -172,6 +174,8 @@ fn leave(
         (copy, None)
     });
     let relinked: Vec<_> = relinked.collect();
+    let note = ledger.entry(&note_key(id)).map(|note| (note_key(&heir.id), note.to_vec()));
+    following.notes.extend(note);
     following.puts.push((heir, Some(points)));
     following.puts.extend(relinked);
     Ok(())

@@ -47,7 +47,7 @@ use crate::directory::Directory;
 use crate::document::DocumentRecord;
 use crate::error::{Error, Result};
 use crate::filter::Filter;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, note_key};
 use crate::log::GroupCommit;
 use crate::maintenance::{Maintenance, Task};
 use crate::memtable::Memtable;
@@ -350,6 +350,11 @@ impl Collection {
         drop(self.current());
         let documents = self.ledger.read().documents_of_source(source_id);
         documents.iter().map(|document| (**document).clone()).collect()
+    }
+
+    /// What is remembered of a document: its ledger entry `document/ID`.
+    pub fn note(&self, document_id: &str) -> Option<Vec<u8>> {
+        self.ledger(&note_key(document_id))
     }
 
     /// A ledger entry.

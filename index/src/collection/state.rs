@@ -10,7 +10,7 @@ use crate::collection::pacing::Pace;
 use crate::collection::snapshot::{PartView, Snapshot, next_expiry};
 use crate::document::{DocumentRecord, DocumentState};
 use crate::error::Result;
-use crate::ledger::{Delta, Ledger};
+use crate::ledger::{Delta, Ledger, note_key};
 use crate::log::Log;
 use crate::manifest::ManifestV1;
 use crate::memtable::Memtable;
@@ -129,6 +129,7 @@ impl Tables {
                     for id in ids {
                         let points = self.delete_rows_of(&id);
                         let known = ledger.delete_document(&id).is_some();
+                        ledger.delete_entry(&note_key(&id));
                         // Whoever could take the points over is linked to another document by now.
                         forget_copies(ledger, &id);
                         receipt.deleted_points += points;
@@ -175,6 +176,7 @@ impl Tables {
     ) -> Result<u64> {
         if matches!(document.state, DocumentState::Indexed | DocumentState::Linked { .. }) {
             self.delete_rows_of(&document.id);
+            ledger.delete_entry(&note_key(&document.id));
         }
         ledger.put_document(document);
         points.map_or(Ok(0), |points| self.upsert(points))
@@ -198,6 +200,7 @@ impl Tables {
         });
         for id in &documents {
             ledger.delete_document(id);
+            ledger.delete_entry(&note_key(id));
             forget_copies(ledger, id);
         }
         Ok(documents.into_iter().collect())

@@ -18,6 +18,14 @@ use crate::directory::Directory;
 use crate::document::{DocumentRecord, DocumentState};
 use crate::error::{Error, Result};
 
+/// An entry whose key is this and the id of a document goes with the document, and with its replacement.
+pub const DOCUMENT_NOTE_PREFIX: &str = "document/";
+
+/// The key of a document's note.
+pub fn note_key(document_id: &str) -> String {
+    format!("{DOCUMENT_NOTE_PREFIX}{document_id}")
+}
+
 /// Longest key of an entry, in bytes.
 pub const MAX_LEDGER_KEY_BYTES: usize = 1_024;
 /// Longest value of an entry, in bytes.

@@ -5,6 +5,7 @@ use chrono::{DateTime, SecondsFormat};
 use serde_json::{Map, Value};
 
 use super::identity::cut;
+use super::near::Near;
 use crate::document::{Properties, RawDocument};
 use crate::error::{Error, Result};
 use crate::sink::{FieldKind, Target};
@@ -18,7 +19,7 @@ const MAX_VALUES: usize = 50;
 pub(super) const LOCATION_FIELDS: [&str; 6] =
     ["file_ext", "file_name", "folders", "modified", "path", "size"];
 /// Longest patch of a payload, in bytes; a document with a longer one is stored, not linked.
-const MAX_PATCH_BYTES: usize = 16 << 10;
+const MAX_PATCH_BYTES: usize = 4 << 10;
 
 /// What makes the payload of another document of the same content this one's: its own values of [`LOCATION_FIELDS`], null
 /// where it has none. `None` when they are too long to be kept beside the record.
@@ -34,6 +35,24 @@ pub(super) fn payload_patch(raw: &RawDocument, target: &Target) -> Option<String
         }
     }
     Some(Value::Object(patch).to_string()).filter(|patch| patch.len() <= MAX_PATCH_BYTES)
+}
+
+/// Adds to a payload what document it is a near-duplicate of, where the collection takes that.
+pub(super) fn mark(payload: &str, near: &Near, target: &Target) -> Result<String> {
+    let invalid = |error: serde_json::Error| Error::invalid("metadata", error.to_string());
+    let mut fields: Map<String, Value> = serde_json::from_str(payload).map_err(invalid)?;
+    let similarity = f64::from((near.similarity * 1_000.0).round()) / 1_000.0;
+    let marks = [
+        ("near_duplicate_of", Value::from(near.document_id.as_str())),
+        ("near_duplicate_group", Value::from(near.group.as_str())),
+        ("near_duplicate_similarity", Value::from(similarity)),
+    ];
+    for (name, value) in marks {
+        if fits(target, name, &value) {
+            fields.insert(name.to_owned(), value);
+        }
+    }
+    serde_json::to_string(&fields).map_err(invalid)
 }
 
 /// The fields that a path rule makes.

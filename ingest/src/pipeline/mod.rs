@@ -9,6 +9,7 @@ mod derive;
 #[cfg(test)]
 pub(crate) mod fakes;
 mod identity;
+pub mod near;
 mod path_fields;
 mod prepare;
 mod recipe;
@@ -17,9 +18,11 @@ mod stats;
 mod tests;
 mod vectors;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use parking_lot::Mutex;
+use tokio::sync::{OnceCell, Semaphore};
 
 pub use self::admission::Admission;
 use self::admission::{ByteBudget, Turn, Turns};
@@ -29,6 +32,7 @@ pub use self::identity::{
     MAX_DOCUMENT_ID_BYTES, MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_TITLE_BYTES, MAX_URI_BYTES,
     bounded_id, chunk_key, document_id, recipe_of,
 };
+use self::near::{Near, NearIndex, Signature};
 pub use self::path_fields::PathFields;
 use self::prepare::Prepared;
 pub use self::prepare::{CONTENT_FIELD, MAX_CHUNKS};
@@ -59,6 +63,10 @@ pub struct PipelineConfig {
     pub extract_parallelism: usize,
     /// What becomes of a document whose content is stored already, where its options don't say.
     pub duplicates: Duplicates,
+    /// Whether near-duplicates are marked, where a document's options don't say.
+    pub near_duplicates: bool,
+    /// Least resemblance of near-duplicates, 0 to 1.
+    pub near_duplicate_threshold: f32,
 }
 
 impl Default for PipelineConfig {
@@ -70,6 +78,8 @@ impl Default for PipelineConfig {
             max_in_flight_bytes: 256 << 20,
             extract_parallelism: std::thread::available_parallelism().map_or(2, usize::from),
             duplicates: Duplicates::default(),
+            near_duplicates: false,
+            near_duplicate_threshold: 0.8,
         }
     }
 }
@@ -85,12 +95,18 @@ impl PipelineConfig {
 
     /// All settings that decide what a document becomes, as a part of its version.
     fn fingerprint(&self, options: &IngestOptions) -> String {
-        let IngestOptions { passwords, path_fields, chunk, duplicates: _ } = options;
+        let IngestOptions { passwords, path_fields, chunk, duplicates: _, near_duplicates: _ } = options;
         let mut hasher = blake3::Hasher::new();
         passwords.iter().for_each(|password| identity::field(&mut hasher, password.as_bytes()));
         // A new password may open what an older one could not.
         let passwords = hasher.finalize().to_hex();
-        format!("{:?} {:?} {chunk:?} {path_fields:?} {passwords}", self.chunker, self.chunk)
+        // Those that were made without are made again, to be compared; nothing changes where it is off.
+        let near = if self.marks_near(options) { " near" } else { "" };
+        format!("{:?} {:?} {chunk:?} {path_fields:?} {passwords}{near}", self.chunker, self.chunk)
+    }
+
+    fn marks_near(&self, options: &IngestOptions) -> bool {
+        options.near_duplicates.unwrap_or(self.near_duplicates)
     }
 }
 
@@ -120,6 +136,9 @@ pub enum Outcome {
     Unchanged,
 }
 
+/// What documents are compared with, by collection. Made from the notes of a collection when it is first needed.
+type NearIndexes = Mutex<HashMap<String, Arc<OnceCell<Arc<Mutex<NearIndex>>>>>>;
+
 /// Turns documents into points. Cheap to share; all methods may be called from many tasks.
 pub struct Pipeline {
     config: PipelineConfig,
@@ -128,6 +147,7 @@ pub struct Pipeline {
     sink: Arc<dyn BatchSink>,
     budget: ByteBudget,
     turns: Turns,
+    near: NearIndexes,
     extractors: Arc<Semaphore>,
     counters: Counters,
 }
@@ -156,6 +176,7 @@ impl Pipeline {
             sink,
             budget,
             turns: Turns::default(),
+            near: NearIndexes::default(),
             extractors,
             counters: Counters::default(),
         }
@@ -221,14 +242,26 @@ impl Pipeline {
         let reusable =
             stored.is_some_and(|entry| entry.chunks > 0 && recipe_of(&entry.version) == recipe.hash);
         let progress = raw.progress.clone();
-        let (prepared, common, admission) = self.prepare(&raw, &recipe, target, admission).await?;
+        let marks_near = self.config.marks_near(&raw.options);
+        let fields = target.clone();
+        let (prepared, mut common, admission) = self.prepare(&raw, &recipe, target, admission).await?;
+        let (prepared, signature) = if marks_near { signed(prepared).await? } else { (prepared, None) };
+        let mut note = None;
+        if let Some(signature) = signature {
+            let (near, kept) = self.compare(collection, &common.document_id, signature).await?;
+            if let Some(near) = near {
+                common.payload = derive::mark(&common.payload, &near, &fields)?;
+                assemble::check_size(&common, &prepared, recipe.vector_bytes())?;
+            }
+            note = Some(kept);
+        }
         let entry = entry(&raw, &prepared, version);
         drop(raw);
         let (document_id, chunks, version) = (entry.id.clone(), entry.chunks, entry.version.clone());
         progress.set(Stage::Embedding);
         let spaces = self.fill_spaces(collection, &document_id, reusable, &recipe, &prepared).await?;
         let batch = blocking(move || assemble::assemble(&common, &prepared, spaces)).await?;
-        let seq_no = self.put(collection, entry, batch, (turn, content_turn, admission)).await?;
+        let seq_no = self.put(collection, entry, (batch, note), (turn, content_turn, admission)).await?;
         self.counters.indexed.add(1);
         self.counters.chunks.add(u64::from(chunks));
         Ok(Ingested { document_id, outcome: Outcome::Indexed, seq_no, chunks, version })
@@ -351,6 +384,56 @@ impl Pipeline {
         .await
     }
 
+    /// The earlier document that this one says almost the same as, and what has to be remembered of this one.
+    async fn compare(
+        &self,
+        collection: &str,
+        id: &str,
+        signature: Signature,
+    ) -> Result<(Option<Near>, Vec<u8>)> {
+        let index = self.near_index(collection).await?;
+        let threshold = self.config.near_duplicate_threshold;
+        loop {
+            let (index, signature, id) = (Arc::clone(&index), signature.clone(), id.to_owned());
+            let step = {
+                let index = Arc::clone(&index);
+                let (id, signature) = (id.clone(), signature.clone());
+                move || {
+                    let mut index = index.lock();
+                    let found = index.find(&id, &signature, threshold);
+                    if found.is_none() {
+                        // From now on others are compared with it, though it is not stored yet.
+                        index.insert(&id, &id, signature);
+                    }
+                    Ok(found)
+                }
+            };
+            let Some(near) = blocking(step).await? else { return Ok((None, signature.note(&id))) };
+            let is_there = self.turns.is_taken(collection, &near.document_id)
+                || self.sink.document(collection, &near.document_id).await?.is_some();
+            if is_there {
+                index.lock().insert(&id, &near.group, signature.clone());
+                let note = signature.note(&near.group);
+                return Ok((Some(near), note));
+            }
+            index.lock().remove(&near.document_id);
+        }
+    }
+
+    async fn near_index(&self, collection: &str) -> Result<Arc<Mutex<NearIndex>>> {
+        let cell = Arc::clone(self.near.lock().entry(collection.to_owned()).or_default());
+        let make = || async {
+            let notes = self.sink.document_notes(collection).await?;
+            let restore = move || {
+                let mut index = NearIndex::default();
+                notes.iter().for_each(|(id, note)| index.restore(id, note));
+                Ok(Arc::new(Mutex::new(index)))
+            };
+            blocking(restore).await
+        };
+        cell.get_or_try_init(make).await.map(Arc::clone)
+    }
+
     async fn fill_spaces(
         &self,
         collection: &str,
@@ -379,13 +462,16 @@ impl Pipeline {
         &self,
         collection: &str,
         entry: DocumentEntry,
-        batch: arrow::array::RecordBatch,
+        (batch, note): (arrow::array::RecordBatch, Option<Vec<u8>>),
         held: (Turn, Option<Turn>, Admission),
     ) -> Result<u64> {
         let (sink, collection) = (Arc::clone(&self.sink), collection.to_owned());
         let write = tokio::spawn(async move {
             let _held = held;
-            sink.put_document(&collection, entry, Some(batch)).await
+            match note {
+                Some(note) => sink.put_document_with_note(&collection, entry, batch, note).await,
+                None => sink.put_document(&collection, entry, Some(batch)).await,
+            }
         });
         write.await.map_err(|error| Error::new(ErrorKind::Internal, format!("a write was lost: {error}")))?
     }
@@ -429,6 +515,15 @@ fn entry(raw: &RawDocument, prepared: &Prepared, version: String) -> DocumentEnt
         state: EntryState::Indexed,
         source_id: raw.source_id.clone(),
     }
+}
+
+/// A document with the signature of its text.
+async fn signed(prepared: Prepared) -> Result<(Prepared, Option<Signature>)> {
+    let sign = move || {
+        let signature = Signature::of(prepared.chunks.iter().map(|chunk| chunk.text.as_str()));
+        Ok((prepared, signature))
+    };
+    blocking(sign).await
 }
 
 /// What a document is, before it is read.

@@ -93,6 +93,7 @@ pub(super) fn request(
         chunk: reading.chunk.clone(),
         passwords: reading.passwords.clone(),
         duplicates: reading.duplicates.into(),
+        near_duplicates: reading.near_duplicates,
         tag,
         ..IngestDocumentRequest::default()
     })

@@ -55,6 +55,9 @@ pub(super) struct Args {
     /// it once and name the others with its hits) [default: as the server is configured]
     #[arg(long, value_name = "WHAT", value_parser = parse_duplicates)]
     duplicates: Option<Duplicates>,
+    /// Mark documents that say almost the same as an earlier one, for `ragstone search --collapse`
+    #[arg(long)]
+    near_duplicates: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -70,6 +73,7 @@ pub(in crate::cli) struct Reading {
     pub(in crate::cli) passwords: Vec<String>,
     pub(in crate::cli) poll: bool,
     pub(in crate::cli) duplicates: Duplicates,
+    pub(in crate::cli) near_duplicates: Option<bool>,
 }
 
 impl Reading {
@@ -85,6 +89,7 @@ impl Reading {
             passwords: passwords.lines().map(str::to_owned).collect(),
             poll: args.poll,
             duplicates: args.duplicates.unwrap_or_default(),
+            near_duplicates: args.near_duplicates.then_some(true),
         })
     }
 }

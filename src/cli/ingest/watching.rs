@@ -72,7 +72,8 @@ pub(in crate::cli) async fn add_source(
         && reading.path_fields.is_none()
         && reading.chunk.is_none()
         && !reading.poll
-        && reading.duplicates == Duplicates::Unspecified;
+        && reading.duplicates == Duplicates::Unspecified
+        && reading.near_duplicates.is_none();
     let known = known.sources.into_iter().find(|source| source.path == path);
     if let Some(source) = known.filter(|_| asks_for_nothing) {
         return Ok(source);
@@ -85,6 +86,7 @@ pub(in crate::cli) async fn add_source(
         chunk: reading.chunk.clone(),
         poll: reading.poll,
         duplicates: reading.duplicates.into(),
+        near_duplicates: reading.near_duplicates,
     };
     Ok(ingest.add_source(request).await?.into_inner().source.unwrap_or_default())
 }

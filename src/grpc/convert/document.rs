@@ -78,6 +78,7 @@ pub fn raw(request: v1::IngestDocumentRequest) -> Result<RawDocument> {
             path_fields: None,
             chunk: chunk::settings(request.chunk)?,
             duplicates: duplicates(request.duplicates)?,
+            near_duplicates: request.near_duplicates,
         }),
         progress: Progress::default(),
     })
