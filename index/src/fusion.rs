@@ -14,8 +14,30 @@ pub(crate) struct Fused<K> {
     pub(crate) key: K,
     /// The fused score.
     pub(crate) score: f32,
-    /// What each leg gave.
-    pub(crate) legs: Vec<LegScore>,
+    /// What the vector leg gave.
+    pub(crate) vector: Option<LegScore>,
+    /// What the keyword leg gave.
+    pub(crate) keyword: Option<LegScore>,
+}
+
+impl<K> Fused<K> {
+    /// What no leg has given anything yet.
+    pub(crate) fn new(key: K) -> Self {
+        Self { key, score: 0.0, vector: None, keyword: None }
+    }
+
+    /// Notes what a leg gave.
+    pub(crate) fn add(&mut self, given: LegScore) {
+        match given.leg {
+            Leg::Vector => self.vector = Some(given),
+            Leg::Keyword => self.keyword = Some(given),
+        }
+    }
+
+    /// What the legs gave, the vector leg first.
+    pub(crate) fn legs(&self) -> impl Iterator<Item = &LegScore> {
+        self.vector.iter().chain(&self.keyword)
+    }
 }
 
 /// One leg's ranking, best first.
@@ -45,13 +67,13 @@ pub(crate) fn fuse<K: Copy + Eq + Hash>(
                 Fusion::Rrf { k, .. } => 1.0 / (k + position as f32 + 1.0),
             };
             let place = *places.entry(*key).or_insert_with(|| {
-                fused.push(Fused { key: *key, score: 0.0, legs: Vec::with_capacity(2) });
+                fused.push(Fused::new(*key));
                 fused.len() - 1
             });
             if let Some(candidate) = fused.get_mut(place) {
                 candidate.score += ranking.weight * normalized;
                 let (leg, weight) = (ranking.leg, ranking.weight);
-                candidate.legs.push(LegScore { leg, rank: position + 1, raw: *raw, normalized, weight });
+                candidate.add(LegScore { leg, rank: position + 1, raw: *raw, normalized, weight });
             }
         }
     }

@@ -9,6 +9,10 @@ use arrow::datatypes::{Float32Type, TimestampMillisecondType, UInt32Type, UInt64
 use crate::batch;
 use crate::error::{Error, Result};
 use crate::search::Origin;
+use crate::vector::prefetch;
+
+/// Most bytes of a value that are fetched ahead; behind them the processor fetches on by itself.
+const PREFETCHED: usize = 256;
 
 /// The columns of a canonical batch, downcast once.
 #[derive(Debug, Clone)]
@@ -28,6 +32,9 @@ pub(crate) struct Rows {
     parts: StringArray,
     parents: UInt32Array,
     expiries: TimestampMillisecondArray,
+    /// No row has anything but an id, a text, and a payload. Said once for all, because each column that is asked about a
+    /// row costs a read of cold memory.
+    bare: bool,
 }
 
 impl Rows {
@@ -53,7 +60,7 @@ impl Rows {
             .filter(|list| list.values().as_string_opt::<i32>().is_some())
             .cloned()
             .ok_or_else(|| wrong_type(batch::HEADING_PATH))?;
-        Ok(Self {
+        let mut rows = Self {
             ids: string(batch::ID)?,
             document_ids: string(batch::DOCUMENT_ID)?,
             texts: string(batch::TEXT)?,
@@ -72,12 +79,48 @@ impl Rows {
                 .as_primitive_opt::<TimestampMillisecondType>()
                 .cloned()
                 .ok_or_else(|| wrong_type(batch::EXPIRES_AT))?,
-        })
+            bare: false,
+        };
+        let further: [&dyn Array; 12] = [
+            &rows.document_ids,
+            &rows.uris,
+            &rows.titles,
+            &rows.media_types,
+            &rows.pages,
+            &rows.chunk_indexes,
+            &rows.heading_paths,
+            &rows.span_starts,
+            &rows.span_ends,
+            &rows.parts,
+            &rows.parents,
+            &rows.expiries,
+        ];
+        rows.bare = further.iter().all(|column| column.null_count() == column.len());
+        Ok(rows)
     }
 
     /// Point id of a row.
     pub(crate) fn id(&self, row: usize) -> &str {
         self.ids.value(row)
+    }
+
+    /// Has what tells where the id of a row lies (and its text and payload, if wanted) fetched from memory.
+    pub(crate) fn prefetch_offsets(&self, row: usize, text: bool, payload: bool) {
+        let columns = [(&self.ids, true), (&self.texts, text), (&self.payloads, payload)];
+        for (column, _) in columns.iter().filter(|(_, wanted)| *wanted) {
+            prefetch(column.value_offsets().get(row..row + 2).unwrap_or_default());
+        }
+    }
+
+    /// Has the id of a row (and the start of its text and payload, if wanted) fetched from memory.
+    pub(crate) fn prefetch_values(&self, row: usize, text: bool, payload: bool) {
+        let columns = [(&self.ids, true), (&self.texts, text), (&self.payloads, payload)];
+        for (column, _) in columns.iter().filter(|(_, wanted)| *wanted) {
+            let Some([start, end]) = column.value_offsets().get(row..row + 2) else { continue };
+            let (start, end) = (*start as usize, *end as usize);
+            let end = end.min(start.saturating_add(PREFETCHED));
+            prefetch(column.value_data().get(start..end).unwrap_or_default());
+        }
     }
 
     /// Document id of a row; `None` for a record without a document.
@@ -139,6 +182,9 @@ impl Rows {
 
     /// From when on a row is no more, in milliseconds since 1970.
     pub(crate) fn expires_at(&self, row: usize) -> Option<i64> {
+        if self.bare {
+            return None;
+        }
         self.expiries.is_valid(row).then(|| self.expiries.value(row))
     }
 
@@ -151,6 +197,9 @@ impl Rows {
 
     /// Everything that says where a row comes from.
     pub(crate) fn origin(&self, row: usize) -> Origin {
+        if self.bare {
+            return Origin::default();
+        }
         let owned = |value: Option<&str>| value.unwrap_or_default().to_owned();
         let number = |values: &UInt64Array| values.is_valid(row).then(|| values.value(row));
         Origin {

@@ -170,7 +170,7 @@ pub struct Hit {
 }
 
 /// What one leg gave to a hit.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LegScore {
     /// Which leg.
     pub leg: Leg,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use ragstone_ingest::import::is_url;
 use ragstone_proto::v1::{ColumnMapping, ImportError, ImportFormat, ImportProgress, ImportRequest};
 use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
@@ -22,7 +23,8 @@ const MAX_TOLD_ERRORS: u64 = 100;
 /// went down, goes on behind the last durable batch when the same command is run again.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Files, folders, or patterns in quotes: 'data/**/*.parquet'
+    /// Files, folders, or patterns in quotes: 'data/**/*.parquet'. URLs of object stores too: 's3://bucket/data/*.parquet',
+    /// gs://, az://, abfss://; the server's environment says how they are opened
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Collection to write to
@@ -225,6 +227,9 @@ fn to_json(error: &ImportError) -> Json {
 
 fn absolute(files: &[PathBuf]) -> Outcome<Vec<String>> {
     let path = |file: &PathBuf| {
+        if let Some(url) = file.to_str().filter(|text| is_url(text)) {
+            return Ok(url.to_owned());
+        }
         let path = std::path::absolute(file)
             .map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
         path.into_os_string()

@@ -111,6 +111,8 @@ impl<'a> Search<'a> {
         };
         let started = Instant::now();
         let reader = PointReader::new(self.snapshot, &self.request.select)?;
+        let places = ranked.iter().map(|fused| fused.key);
+        reader.prefetch(places.skip(self.plan.offset).take(self.plan.limit));
         let winners = ranked.into_iter().skip(self.plan.offset).take(self.plan.limit);
         let hits = winners.map(|fused| self.hit(&reader, fused)).collect::<Result<Vec<_>>>()?;
         self.phase("fetch", started);
@@ -228,7 +230,7 @@ impl<'a> Search<'a> {
     /// Best first; equal scores by the legs' own scores, then by id, so that the same data answers the same however it
     /// lies in segments.
     fn sort(&self, fused: &mut [Fused<Place>]) -> Result<()> {
-        let raw = |candidate: &Fused<Place>| candidate.legs.iter().map(|leg| leg.raw).sum::<f32>();
+        let raw = |candidate: &Fused<Place>| candidate.legs().map(|leg| leg.raw).sum::<f32>();
         let by_score =
             |a: &Fused<Place>, b: &Fused<Place>| b.score.total_cmp(&a.score).then(raw(b).total_cmp(&raw(a)));
         fused.sort_by(by_score);
@@ -269,18 +271,18 @@ impl<'a> Search<'a> {
     fn hit(&self, reader: &PointReader<'_>, fused: Fused<Place>) -> Result<Hit> {
         let (part, row) = fused.key;
         let point = reader.read(part, row)?;
-        let raw = |leg: Leg| fused.legs.iter().find(|score| score.leg == leg).map(|score| score.raw);
+        let raw = |leg: Option<LegScore>| leg.map(|leg| leg.raw);
         let highlights = match &self.words {
             Some(query) if self.request.select.highlights => highlight(&point.text, query),
             _ => Vec::new(),
         };
         Ok(Hit {
             score: fused.score,
-            vector_score: raw(Leg::Vector),
-            keyword_score: raw(Leg::Keyword),
+            vector_score: raw(fused.vector),
+            keyword_score: raw(fused.keyword),
             point,
             highlights,
-            legs: if self.request.explain { fused.legs } else { Vec::new() },
+            legs: if self.request.explain { fused.legs().copied().collect() } else { Vec::new() },
         })
     }
 
@@ -338,10 +340,10 @@ fn best(mut scored: Vec<(Place, f32)>, count: usize) -> Vec<(Place, f32)> {
 
 /// The ranking of the only leg.
 fn alone(leg: Leg, scored: &[(Place, f32)]) -> Vec<Fused<Place>> {
-    let candidate = |(position, (key, raw)): (usize, &(Place, f32))| Fused {
-        key: *key,
-        score: *raw,
-        legs: vec![LegScore { leg, rank: position + 1, raw: *raw, normalized: *raw, weight: 1.0 }],
+    let candidate = |(position, (key, raw)): (usize, &(Place, f32))| {
+        let mut fused = Fused { score: *raw, ..Fused::new(*key) };
+        fused.add(LegScore { leg, rank: position + 1, raw: *raw, normalized: *raw, weight: 1.0 });
+        fused
     };
     scored.iter().enumerate().map(candidate).collect()
 }

@@ -261,6 +261,16 @@ impl<'a> PointReader<'a> {
         Ok(Self { snapshot, select, spaces })
     }
 
+    /// Has what [`read`](Self::read) will need of some rows fetched from memory, all at once: they lie far apart, and one
+    /// after the other each would be waited for.
+    pub(super) fn prefetch(&self, places: impl Iterator<Item = (usize, u32)> + Clone) {
+        let text = self.select.text;
+        let payload = self.select.payload != PayloadSelect::None;
+        let located = places.filter_map(|(part, row)| self.snapshot.parts.get(part)?.segment()?.locate(row));
+        located.clone().for_each(|(rows, at)| rows.prefetch_offsets(at, text, payload));
+        located.for_each(|(rows, at)| rows.prefetch_values(at, text, payload));
+    }
+
     /// The point of a row.
     pub(super) fn read(&self, part: usize, row: u32) -> Result<PointData> {
         let view = self
@@ -277,20 +287,20 @@ impl<'a> PointReader<'a> {
         Ok(PointData {
             id: rows.id(at).to_owned(),
             text: if self.select.text { rows.text(at).unwrap_or_default().to_owned() } else { String::new() },
-            payload: self.payload(rows.payload(at)),
+            payload: self.payload(rows, at),
             origin: rows.origin(at),
             expires_at_ms: rows.expires_at(at),
             vectors: self.spaces.iter().filter_map(vector).collect(),
         })
     }
 
-    fn payload(&self, json: Option<&str>) -> Option<serde_json::Map<String, serde_json::Value>> {
+    fn payload(&self, rows: &Rows, at: usize) -> Option<serde_json::Map<String, serde_json::Value>> {
         if self.select.payload == PayloadSelect::None {
             return None;
         }
         // It was checked when it was written.
         let mut payload: serde_json::Map<String, serde_json::Value> =
-            json.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
+            rows.payload(at).and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
         match &self.select.payload {
             PayloadSelect::All | PayloadSelect::None => {}
             PayloadSelect::Include(names) => payload.retain(|name, _| names.contains(name)),

@@ -50,6 +50,8 @@ pub(crate) struct Segment {
     /// Size of its files.
     pub(crate) bytes: u64,
     batches: Vec<SegmentBatch>,
+    /// First row of each batch, close together: they are looked through for every hit.
+    bases: Box<[u32]>,
     ids: IdIndex,
     documents: IdIndex,
     expiry: ExpiryIndex,
@@ -96,7 +98,7 @@ impl Segment {
 
     /// The batch of a row, and the row's place in it.
     pub(crate) fn batch_of(&self, row: u32) -> Option<(&Decoded, usize)> {
-        let index = self.batches.partition_point(|batch| batch.base <= row).checked_sub(1)?;
+        let index = self.bases.partition_point(|base| *base <= row).checked_sub(1)?;
         let batch = self.batches.get(index)?;
         let offset = row - batch.base;
         // What can't be decoded was reported when it was met first.

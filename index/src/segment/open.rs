@@ -53,7 +53,8 @@ pub(crate) fn open_segment(
     let keywords = open_keywords(directory, &files, schema, &batches, verify)?;
     let sizes = directory.list(&files.dir)?;
     let bytes = sizes.iter().filter_map(|name| directory.len(&format!("{}/{name}", files.dir)).ok()).sum();
-    Ok(Segment { id, rows, bytes, batches, ids, documents, expiry, vectors, vector_bytes, keywords })
+    let bases = batches.iter().map(|batch| batch.base).collect();
+    Ok(Segment { id, rows, bytes, batches, bases, ids, documents, expiry, vectors, vector_bytes, keywords })
 }
 
 /// Opens a derived file; one that is missing or damaged is built again, once.

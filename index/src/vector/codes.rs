@@ -76,8 +76,9 @@ impl CodeScale {
         let scale = match kernel {
             // Any positive factor keeps the order of products: give the query its own, finest scale.
             CodeKernel::Dot => {
-                let reach = query.iter().fold(0.0_f32, |reach, x| reach.max(x.abs()));
-                let scale = reach / LARGEST_CODE;
+                // Without their sign, finite floats are ordered as their bits are, and integers are compared many at once.
+                let reach = query.iter().fold(0, |reach: u32, x| reach.max(x.abs().to_bits()));
+                let scale = f32::from_bits(reach) / LARGEST_CODE;
                 Self { scale: if scale.is_normal() { scale } else { 1.0 }, offset: 0.0 }
             }
             CodeKernel::SquaredEuclidean => {

@@ -82,7 +82,10 @@ pub(crate) fn score(distance: Distance, a: &[f32], b: &[f32]) -> f32 {
 /// # Errors
 /// A message for the user: the first component that is not finite, or a zero vector under cosine.
 pub fn prepare_vector(distance: Distance, vector: &mut [f32]) -> std::result::Result<(), String> {
-    if let Some(at) = vector.iter().position(|component| !component.is_finite()) {
+    // Asked of all at once first: a loop that may end early is not done for many components at a time.
+    let all_finite = vector.iter().fold(true, |all, component| all & component.is_finite());
+    let bad = if all_finite { None } else { vector.iter().position(|component| !component.is_finite()) };
+    if let Some(at) = bad {
         let value = vector.get(at).copied().unwrap_or_default();
         return Err(format!("component {at} is {value}, expected a finite number"));
     }
@@ -93,8 +96,9 @@ pub fn prepare_vector(distance: Distance, vector: &mut [f32]) -> std::result::Re
     if norm < SMALLEST_NORM {
         return Err("a zero vector has no direction, which cosine compares".to_owned());
     }
+    let inverse = norm.recip();
     for component in vector.iter_mut() {
-        *component = (f64::from(*component) / norm) as f32;
+        *component = (f64::from(*component) * inverse) as f32;
     }
     Ok(())
 }

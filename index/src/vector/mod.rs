@@ -28,6 +28,8 @@ mod segment;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use kernels::prefetch;
+
 pub use build::{BuiltIndex, MIN_GRAPH_ROWS, VectorColumn, VectorsParams, build_index, build_index_telling};
 pub use distance::prepare_vector;
 pub use live::{LIVE_GRAPH_MIN_ROWS, LiveVectors};

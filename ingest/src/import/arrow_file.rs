@@ -1,7 +1,6 @@
 //! Reads an Arrow IPC file batch by batch, from any row on. No length is believed before the file has that many bytes.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -14,7 +13,7 @@ use parquet::file::reader::Length as _;
 
 use super::checkpoint::Position;
 use super::input::Input;
-use super::plan::{FileError, Outline, Plan, Stop};
+use super::plan::{FileError, Outline, Plan, PlannedFile, Source, Stop};
 use super::rows::Rows;
 use super::table::{Place, Table};
 use crate::error::{Error, Result};
@@ -29,13 +28,13 @@ const MAX_BLOCK_BYTES: usize = 1 << 30;
 const CONTINUATION: [u8; 4] = [0xFF; 4];
 
 /// Rows and columns of a file as its batches and its footer tell them.
-pub(super) fn outline(path: &Path) -> Result<Outline> {
+pub(super) fn outline(file: &PlannedFile) -> Result<Outline> {
     guarded(|| {
-        let file = ArrowFile::open(path)?;
-        let mut rows = 0;
-        for block in &file.blocks {
-            rows += file.rows_of(block)?;
-        }
+        // Each batch tells its rows at its own place: a question for each would be too many for a store.
+        let is_near = matches!(file.source, Source::Local);
+        let file = ArrowFile::open(file)?;
+        let rows = || file.blocks.iter().map(|block| file.rows_of(block)).sum::<Result<u64>>();
+        let rows = is_near.then(rows).transpose()?;
         let columns = file.schema.fields().iter().map(|field| field.name().clone()).collect();
         Ok(Outline { rows, columns })
     })
@@ -48,7 +47,7 @@ pub(super) fn read(
     emit: &mut dyn FnMut(Rows) -> Result<(), Stop>,
 ) -> Result<(), FileError> {
     let file = plan.files.get(start.file).ok_or(FileError::Stopped(Stop))?;
-    let file = guarded(|| ArrowFile::open(&file.path))?;
+    let file = guarded(|| ArrowFile::open(file))?;
     let mut table = Table::new(plan, start, &file.schema)?;
     let mut file_row = 0;
     for (number, block) in file.blocks.iter().enumerate() {
@@ -79,12 +78,12 @@ struct ArrowFile {
 }
 
 impl ArrowFile {
-    fn open(path: &Path) -> Result<Self> {
-        let input = Input::open(path)?;
+    fn open(file: &PlannedFile) -> Result<Self> {
+        let input = Input::open(file)?;
         let short = || Error::bad_content("not a readable Arrow file: it is too short");
         let trailer_start = input.len().checked_sub(TRAILER as u64).ok_or_else(short)?;
         let trailer = input.read_at(trailer_start, TRAILER)?;
-        let trailer: [u8; TRAILER] = trailer.try_into().map_err(|_| short())?;
+        let trailer: [u8; TRAILER] = trailer.as_ref().try_into().map_err(|_| short())?;
         let length = read_footer_length(trailer).map_err(|error| broken(&error))?;
         if length > MAX_FOOTER_BYTES {
             return Err(Error::bad_content(format!(

@@ -24,7 +24,7 @@ pub(super) fn read(
     emit: &mut dyn FnMut(Rows) -> Result<(), Stop>,
 ) -> Result<(), FileError> {
     let file = plan.files.get(start.file).ok_or(FileError::Stopped(Stop))?;
-    let input = Input::open(&file.path)?.read_from(start.byte)?;
+    let input = Input::open(file)?.read_from(start.byte)?;
     let mut lines = Lines { input: BufReader::with_capacity(1 << 18, input), line: Vec::new() };
     let path: Arc<str> = file.path.display().to_string().into();
     let made_ids = MadeIds::new(&file.path);

@@ -4,6 +4,8 @@
 //! to a [`BatchSink`](crate::sink::BatchSink). With every batch it commits where it stands, so the same job goes on
 //! behind the last durable batch. Memory depends on the size of a batch, not of a file.
 //!
+//! The files are those of this machine, or objects of a store.
+//!
 //! It knows nothing of documents and chunks: a row is a point.
 
 mod arrow_file;
@@ -16,6 +18,9 @@ mod ids;
 mod input;
 mod json;
 mod jsonl;
+mod location;
+#[cfg(feature = "object-store")]
+mod objects;
 mod parquet;
 mod plan;
 mod rows;
@@ -30,7 +35,10 @@ mod tests;
 use std::path::PathBuf;
 
 pub use columns::ColumnMapping;
+pub use location::is_url;
 pub use run::run;
+
+use plan::format_of;
 
 /// Rows read at a time when nothing is said.
 pub const DEFAULT_BATCH_ROWS: usize = 8_192;
@@ -68,7 +76,8 @@ pub struct ImportJob {
     /// Target collection.
     pub collection: String,
     /// Files, patterns of files (`*`, `?`, `[..]`, `**`), or folders whose Parquet, Arrow and JSON Lines files are meant (in
-    /// order of name, not their subfolders).
+    /// order of name, not their subfolders). URLs of object stores (`s3://`, `gs://`, `az://`, `abfss://`) and files
+    /// (`file://`) may stand in their place, with patterns and folders too; what opens a store is in the environment.
     pub paths: Vec<PathBuf>,
     /// `None`: by each file's extension.
     pub format: Option<ImportFormat>,
@@ -76,7 +85,8 @@ pub struct ImportJob {
     pub columns: ColumnMapping,
     /// Stop at the first bad row or file.
     pub strict: bool,
-    /// Names the job for resumption. `None`: made from collection, paths, sizes and times of the files, and mapping.
+    /// Names the job for resumption. `None`: made from collection, paths, sizes and times of the files (of
+    /// objects also their ETags), and mapping.
     pub job_id: Option<String>,
     /// Begin at the first row even when the job got further before.
     pub restart: bool,

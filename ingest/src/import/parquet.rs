@@ -1,7 +1,6 @@
 //! Reads a Parquet file row group by row group, from any row on. What a broken file does to the reader stays here.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::sync::Arc;
 
 use parquet::arrow::ProjectionMask;
@@ -12,17 +11,17 @@ use parquet::arrow::arrow_reader::{
 use super::MAX_WRITE_BYTES;
 use super::checkpoint::Position;
 use super::input::Input;
-use super::plan::{FileError, Outline, Plan, Stop};
+use super::plan::{FileError, Outline, Plan, PlannedFile, Stop};
 use super::rows::Rows;
 use super::table::{Place, Table};
 use crate::error::{Error, Result};
 
 /// Rows and columns of a file as its footer tells them.
-pub(super) fn outline(path: &Path) -> Result<Outline> {
-    let metadata = open(path)?.1;
+pub(super) fn outline(file: &PlannedFile) -> Result<Outline> {
+    let metadata = open(file)?.1;
     let columns = metadata.schema().fields().iter().map(|field| field.name().clone()).collect();
     let rows = metadata.metadata().row_groups().iter().map(|group| rows_of(group.num_rows())).sum();
-    Ok(Outline { rows, columns })
+    Ok(Outline { rows: Some(rows), columns })
 }
 
 /// Reads a file from `start` on. `emit` takes each batch in order.
@@ -48,7 +47,7 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn open(plan: &'a Plan, start: Position) -> Result<Self, FileError> {
         let file = plan.files.get(start.file).ok_or(FileError::Stopped(Stop))?;
-        let (input, metadata) = open(&file.path)?;
+        let (input, metadata) = open(file)?;
         let schema = metadata.schema();
         let table = Table::new(plan, start, schema)?;
         let roots = schema.fields().iter().enumerate().filter(|(_, field)| table.uses(field.name()));
@@ -84,7 +83,13 @@ impl<'a> Reader<'a> {
         if group.skipped >= group.rows {
             return Ok(());
         }
-        let input = self.input.try_clone()?;
+        let columns =
+            self.metadata.metadata().row_group(group.row_group as usize).columns().iter().enumerate();
+        let read = columns.filter(|(at, _)| self.projection.leaf_included(*at)).map(|(_, column)| {
+            let (start, length) = column.byte_range();
+            start..start.saturating_add(length)
+        });
+        let input = self.input.for_columns(read)?;
         let skipped = usize::try_from(group.skipped).map_err(|_| Error::bad_content("too many rows"))?;
         let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(input, self.metadata.clone())
             .with_row_groups(vec![group.row_group as usize])
@@ -92,10 +97,10 @@ impl<'a> Reader<'a> {
             .with_batch_size(self.batch_rows(&group))
             .with_offset(skipped)
             .build()
-            .map_err(|error| broken(&error))?;
+            .map_err(|error| self.input.fault(broken(&error)))?;
         let mut row = group.skipped;
         for batch in reader {
-            let batch = batch.map_err(|error| broken(&error))?;
+            let batch = batch.map_err(|error| self.input.fault(broken(&error)))?;
             let place = Place { row_group: group.row_group, row, file_row: group.group_start + row };
             self.table.emit(&batch, &place, emit)?;
             row += batch.num_rows() as u64;
@@ -121,13 +126,13 @@ struct Group {
     group_start: u64,
 }
 
-fn open(path: &Path) -> Result<(Input, ArrowReaderMetadata)> {
-    let input = Input::open(path)?;
+fn open(file: &PlannedFile) -> Result<(Input, ArrowReaderMetadata)> {
+    let input = Input::open(file)?;
     let metadata =
         catch_unwind(AssertUnwindSafe(|| ArrowReaderMetadata::load(&input, ArrowReaderOptions::new())));
     match metadata {
         Ok(Ok(metadata)) => Ok((input, metadata)),
-        Ok(Err(error)) => Err(broken(&error)),
+        Ok(Err(error)) => Err(input.fault(broken(&error))),
         Err(_) => Err(Error::bad_content("the file is broken: its reader gave up")),
     }
 }

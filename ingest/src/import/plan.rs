@@ -1,13 +1,17 @@
-//! What an import is going to read, settled before the first row: files, formats, job id.
+//! What an import is going to read, settled before the first row: files or objects, formats, job id.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use ignore::WalkBuilder;
 use ignore::overrides::OverrideBuilder;
+use tokio_util::sync::CancellationToken;
 
 use super::checkpoint::Position;
 use super::columns::{ColumnMapping, Roles};
+use super::location::Location;
+#[cfg(feature = "object-store")]
+use super::objects;
 use super::rows::Rows;
 use super::{
     ImportFormat, ImportJob, MAX_BATCH_ROWS, MAX_FILES, MAX_JOB_ID_BYTES, arrow_file, jsonl, parquet,
@@ -17,11 +21,14 @@ use crate::sink::Target;
 
 /// Deepest folder that a pattern reaches.
 const MAX_PATTERN_DEPTH: usize = 64;
+/// Objects whose footers are read at the same time.
+#[cfg(feature = "object-store")]
+const OUTLINES_AT_ONCE: usize = 16;
 
 /// The job with everything resolved.
 pub(super) struct Plan {
     pub job_id: String,
-    /// Hash of files (paths, sizes, times), formats and mapping.
+    /// Hash of files (paths, sizes, times; of objects also their ETags), formats and mapping.
     pub inputs: String,
     pub files: Vec<PlannedFile>,
     pub mapping: ColumnMapping,
@@ -36,14 +43,27 @@ pub(super) struct Plan {
 /// What a file tells of itself before it is read.
 #[derive(Debug, Default)]
 pub(super) struct Outline {
-    pub rows: u64,
+    /// `None`: it would have to be read for it.
+    pub rows: Option<u64>,
     pub columns: Vec<String>,
 }
 
 /// A file of the job.
 pub(super) struct PlannedFile {
+    /// Of an object: its URL.
     pub path: PathBuf,
     pub format: ImportFormat,
+    pub source: Source,
+}
+
+/// Where the bytes of a file are.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// At its path.
+    Local,
+    /// In a store.
+    #[cfg(feature = "object-store")]
+    Object(std::sync::Arc<objects::Object>),
 }
 
 /// Nobody wants more rows.
@@ -64,16 +84,17 @@ impl From<Error> for FileError {
 }
 
 impl Plan {
-    /// Looks at the files: they exist and are files. Blocking.
-    pub fn new(job: &ImportJob, target: Target) -> Result<Self> {
+    /// Looks at the files: they exist and are files. Blocking; `cancel` ends waiting for a store.
+    pub fn new(job: &ImportJob, target: Target, cancel: &CancellationToken) -> Result<Self> {
         if !(1..=MAX_BATCH_ROWS).contains(&job.batch_rows) {
             let message = format!("{} is not between 1 and {MAX_BATCH_ROWS}", job.batch_rows);
             return Err(Error::invalid("batch_rows", message));
         }
         job.columns.validate(&target)?;
         let mut files = Vec::new();
+        let mut finder = Finder::new(job.format, cancel)?;
         for (at, path) in job.paths.iter().enumerate() {
-            expand(path, job.format, &format!("paths[{at}]"), &mut files)?;
+            finder.expand(path, &format!("paths[{at}]"), &mut files)?;
             if files.len() > MAX_FILES {
                 let message = format!("more than {MAX_FILES} files");
                 return Err(Error::new(ErrorKind::ResourceExhausted, message).at("paths"));
@@ -93,11 +114,9 @@ impl Plan {
         };
         let mut rows_total = Some(0);
         let mut columns = BTreeSet::new();
-        for file in &files {
-            // A file whose footer can't be read fails when its turn comes; the total is only shown.
-            let outline = file.outline();
-            rows_total = rows_total.zip(outline.as_ref()).map(|(total, outline)| total + outline.rows);
-            columns.extend(outline.unwrap_or_default().columns);
+        for outline in outlines(&files) {
+            rows_total = rows_total.zip(outline.rows).map(|(total, rows): (u64, u64)| total + rows);
+            columns.extend(outline.columns);
         }
         Ok(Self {
             job_id,
@@ -148,12 +167,72 @@ impl Plan {
 }
 
 impl PlannedFile {
-    /// `None` where the format does not tell.
-    fn outline(&self) -> Option<Outline> {
-        match self.format {
-            ImportFormat::Parquet => Some(parquet::outline(&self.path).unwrap_or_default()),
-            ImportFormat::Arrow => Some(arrow_file::outline(&self.path).unwrap_or_default()),
-            ImportFormat::Jsonl => None,
+    fn outline(&self) -> Outline {
+        let outline = match self.format {
+            ImportFormat::Parquet => parquet::outline(self),
+            ImportFormat::Arrow => arrow_file::outline(self),
+            ImportFormat::Jsonl => return Outline::default(),
+        };
+        // A file whose footer can't be read fails when its turn comes; the total is only shown.
+        outline.unwrap_or(Outline { rows: Some(0), columns: Vec::new() })
+    }
+}
+
+/// What the files tell of themselves. Stores answer slowly, but many questions at once.
+fn outlines(files: &[PlannedFile]) -> Vec<Outline> {
+    #[cfg(feature = "object-store")]
+    if files.iter().any(|file| matches!(file.source, Source::Object(_))) {
+        let share = files.len().div_ceil(OUTLINES_AT_ONCE).max(1);
+        return std::thread::scope(|scope| {
+            let outlines = |files: &[PlannedFile]| files.iter().map(PlannedFile::outline).collect::<Vec<_>>();
+            let threads: Vec<_> =
+                files.chunks(share).map(|files| scope.spawn(move || outlines(files))).collect();
+            // A thread that died has nothing to tell; the files fail when their turn comes.
+            threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
+        });
+    }
+    files.iter().map(PlannedFile::outline).collect()
+}
+
+/// Finds the files that the paths of a job mean.
+struct Finder {
+    format: Option<ImportFormat>,
+    #[cfg(feature = "object-store")]
+    stores: objects::Stores,
+}
+
+impl Finder {
+    #[cfg(feature = "object-store")]
+    fn new(format: Option<ImportFormat>, cancel: &CancellationToken) -> Result<Self> {
+        Ok(Self { format, stores: objects::Stores::new(cancel.clone())? })
+    }
+
+    #[cfg(not(feature = "object-store"))]
+    fn new(format: Option<ImportFormat>, _: &CancellationToken) -> Result<Self> {
+        Ok(Self { format })
+    }
+
+    fn expand(&mut self, path: &Path, at: &str, files: &mut Vec<PlannedFile>) -> Result<()> {
+        match Location::of(path, at)? {
+            Location::Local(path) => expand(&path, self.format, at, files),
+            #[cfg(feature = "object-store")]
+            Location::Object(url) => {
+                let found = objects::find(&mut self.stores, &url, self.format, at)?;
+                files.extend(found.into_iter().map(|(name, (object, format))| PlannedFile {
+                    path: name.into(),
+                    format,
+                    source: Source::Object(object),
+                }));
+                Ok(())
+            }
+            #[cfg(not(feature = "object-store"))]
+            Location::Object(url) => {
+                let message = format!(
+                    "{}: this build reads no object stores (it is without the feature \"object-store\"); expected a path",
+                    url.base
+                );
+                Err(Error::new(ErrorKind::FailedPrecondition, message).at(at))
+            }
         }
     }
 }
@@ -177,7 +256,7 @@ fn expand(path: &Path, format: Option<ImportFormat>, at: &str, files: &mut Vec<P
                 format!("{}: expected .parquet, .arrow, .jsonl or .ndjson, or a format", path.display());
             Error::invalid(at, message)
         })?;
-        files.push(PlannedFile { path, format });
+        files.push(PlannedFile { path, format, source: Source::Local });
         return Ok(());
     }
     if !metadata.is_dir() {
@@ -188,7 +267,7 @@ fn expand(path: &Path, format: Option<ImportFormat>, at: &str, files: &mut Vec<P
         let path = entry.map_err(unreadable)?.path();
         let known = format_of(&path).filter(|known| format.is_none_or(|wanted| wanted == *known));
         if let Some(known) = known.filter(|_| path.is_file()) {
-            found.push(PlannedFile { path, format: known });
+            found.push(PlannedFile { path, format: known, source: Source::Local });
         }
     }
     found.sort_by(|a, b| a.path.cmp(&b.path));
@@ -230,7 +309,7 @@ fn expand_pattern(
             (Some(wanted), Some(known)) => (wanted == known).then_some(wanted),
         };
         if let Some(format) = chosen.filter(|_| entry.path().is_file()) {
-            found.push(PlannedFile { path: entry.into_path(), format });
+            found.push(PlannedFile { path: entry.into_path(), format, source: Source::Local });
         }
         if found.len() > MAX_FILES {
             break;
@@ -241,7 +320,7 @@ fn expand_pattern(
     Ok(())
 }
 
-fn format_of(path: &Path) -> Option<ImportFormat> {
+pub(super) fn format_of(path: &Path) -> Option<ImportFormat> {
     match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
         "parquet" | "pq" => Some(ImportFormat::Parquet),
         "arrow" | "ipc" | "feather" => Some(ImportFormat::Arrow),
@@ -267,6 +346,11 @@ fn inputs(job: &ImportJob, files: &[PlannedFile]) -> Result<String> {
             ImportFormat::Arrow => b"arrow",
             ImportFormat::Jsonl => b"jsonl",
         });
+        #[cfg(feature = "object-store")]
+        if let Source::Object(object) = &file.source {
+            part(object.identity().as_bytes());
+            continue;
+        }
         let metadata = std::fs::metadata(&file.path).ok();
         let size = metadata.as_ref().map_or(0, std::fs::Metadata::len);
         let modified = metadata.and_then(|metadata| metadata.modified().ok());

@@ -43,8 +43,10 @@ pub async fn run(
 ) -> Result<ImportSummary> {
     let target = sink.target(&job.collection).await?;
     let planned = {
-        let (job, target) = (job.clone(), target.clone());
-        tokio::task::spawn_blocking(move || Plan::new(&job, target)).await.map_err(|error| defect(&error))?
+        let (job, target, cancel) = (job.clone(), target.clone(), cancel.clone());
+        tokio::task::spawn_blocking(move || Plan::new(&job, target, &cancel))
+            .await
+            .map_err(|error| defect(&error))?
     };
     let plan = Arc::new(planned?);
     let state = starting_state(&job, &plan, sink.as_ref()).await?;

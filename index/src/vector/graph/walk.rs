@@ -10,6 +10,8 @@ use crate::vector::codes::Target;
 pub(crate) const NO_NODE: u32 = u32::MAX;
 /// Marks a pool entry whose neighbours were looked at. Node numbers stay below it.
 const EXPANDED: u32 = 1 << 31;
+/// Widest pool whose entries are moved one by one.
+const SHIFTED_AT_MOST: usize = 64;
 /// Most nodes of a graph.
 pub(crate) const MAX_NODES: usize = EXPANDED as usize;
 
@@ -98,9 +100,30 @@ impl Pool {
         if self.entries.len() >= self.capacity {
             self.entries.pop();
         }
-        let at = self.entries.partition_point(|entry| entry.distance <= candidate.distance);
-        self.entries.insert(at, candidate);
+        let at = if self.capacity > SHIFTED_AT_MOST {
+            let at = self.entries.partition_point(|entry| entry.distance <= candidate.distance);
+            self.entries.insert(at, candidate);
+            at
+        } else {
+            self.shift_in(candidate)
+        };
         self.cursor = self.cursor.min(at);
+    }
+
+    /// Adds a node, moving farther ones back one by one; where it lies then. For few entries that is quicker than moving
+    /// them as a block: wide loads of what narrow stores have just written make the processor wait.
+    #[inline]
+    fn shift_in(&mut self, candidate: Candidate) -> usize {
+        self.entries.push(candidate);
+        let mut at = self.entries.len() - 1;
+        while let Some([before, here]) = at.checked_sub(1).and_then(|i| self.entries.get_mut(i..=at)) {
+            if before.distance <= candidate.distance {
+                break;
+            }
+            std::mem::swap(before, here);
+            at -= 1;
+        }
+        at
     }
 
     /// Adds a node if it is nearer than the bound.
