@@ -58,7 +58,7 @@ async fn kill_and_resume(Killed { environment, paths, kills, rows: total }: Kill
     let mut rng = StdRng::seed_from_u64(seed);
     let data = tempfile::tempdir().unwrap();
     // What a client was told to be durable.
-    let mut told = 0;
+    let (mut told, mut amid) = (0, 0);
     for kill in 0..kills {
         let mut server = Server::start_with(data.path(), environment).await;
         let view = View::new(&server);
@@ -74,9 +74,10 @@ async fn kill_and_resume(Killed { environment, paths, kills, rows: total }: Kill
             // The import counts what earlier runs dealt with; the collection counts ids. Were a row imported twice, the
             // first would be more than the second.
             assert_eq!(progress.rows_resumed, at_start, "kill {kill}");
-            assert!(!progress.done, "kill {kill}: there is nothing left to be killed; give it more rows");
             told = progress.rows_resumed + progress.rows_written;
-            if told >= until {
+            if told >= until || progress.done {
+                // A fast machine is through before the last kill.
+                amid += u64::from(!progress.done);
                 break;
             }
         }
@@ -84,6 +85,7 @@ async fn kill_and_resume(Killed { environment, paths, kills, rows: total }: Kill
         server.kill();
         println!("kill {kill}: {at_start} rows at the start, {told} told as durable");
     }
+    assert!(amid > 0, "no kill met an import; give it more rows");
     let server = Server::start_with(data.path(), environment).await;
     let view = View::new(&server);
     let at_start = view.count().await;
