@@ -56,12 +56,7 @@ impl Server {
 
     /// Processor time that it has used.
     pub fn cpu(&self) -> Result<Duration> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // The name of the program, in parentheses, may hold spaces.
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u32>().ok());
-        let (user, system) = (ticks(11).context("no times")?, ticks(12).context("no times")?);
-        Ok(Duration::from_secs(1) * (user + system) / TICKS)
+        cpu_of(self.child.id())
     }
 
     /// A line of `/proc/PID/status` in MiB: `VmHWM` (peak) or `VmRSS` (now). Zero where there is no such file.
@@ -120,6 +115,20 @@ impl Drop for OwnMemory {
 async fn connect(address: &str) -> Result<Channel> {
     let endpoint = Channel::from_shared(format!("http://{address}"))?;
     Ok(endpoint.tcp_nodelay(true).timeout(Duration::from_secs(3_600)).connect().await?)
+}
+
+/// Processor time that this process has used.
+pub fn own_cpu() -> Result<Duration> {
+    cpu_of(std::process::id())
+}
+
+fn cpu_of(process: u32) -> Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name of the program, in parentheses, may hold spaces.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u32>().ok());
+    let (user, system) = (ticks(11).context("no times")?, ticks(12).context("no times")?);
+    Ok(Duration::from_secs(1) * (user + system) / TICKS)
 }
 
 fn memory_mib(process: u32, line: &str) -> u64 {

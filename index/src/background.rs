@@ -10,7 +10,7 @@ use thread_priority::{ThreadPriority, ThreadPriorityValue, set_current_thread_pr
 /// How much a background thread gives way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Urgency {
-    /// Writers may come to wait for it: beside busy threads it still gets a few percent of a core.
+    /// Writers may come to wait for it: beside busy threads it still gets a tenth of a core.
     Soon,
     /// Nobody waits for it.
     Whenever,
@@ -21,8 +21,8 @@ impl Urgency {
     #[cfg(unix)]
     fn priority(self) -> u8 {
         match self {
-            // "nice 15".
-            Self::Soon => 10,
+            // "nice 10": a tenth of the weight of a thread that answers.
+            Self::Soon => 22,
             Self::Whenever => 0,
         }
     }

@@ -11,7 +11,9 @@ pub enum Change {
     /// Insert points; a point whose id exists is replaced. Columns as in [`crate::batch`].
     UpsertPoints(RecordBatch),
     /// Replace a document whole: every older point of it vanishes, these appear. The batch's `document_id` is set to
-    /// the record's id. A record that is not `Indexed` leaves older points alone and must come without points.
+    /// the record's id. A record that failed or was skipped leaves older points alone and must come without points. So must
+    /// a linked one, whose older points vanish; it is refused (`FailedPrecondition`) where no document holds its content.
+    /// Points that documents are linked to never vanish with their document: one of those takes them over.
     PutDocument {
         /// Its record in the ledger.
         document: DocumentRecord,
@@ -20,11 +22,13 @@ pub enum Change {
     },
     /// Delete points by id. Unknown ids are ignored.
     DeletePoints(Vec<String>),
-    /// Delete documents with their points and records. Unknown ids are ignored.
+    /// Delete documents with their points and records. Unknown ids are ignored. As with a replaced document, points that
+    /// others are linked to are taken over.
     DeleteDocuments(Vec<String>),
     /// Delete the points that match.
     DeleteByFilter(Filter),
-    /// Remember something of ingestion (an import's checkpoint, a watched folder) in the same commit.
+    /// Remember something of ingestion (an import's checkpoint, a watched folder) in the same commit. What is remembered of a
+    /// document (`document/ID`) is forgotten when it is deleted or replaced; a write that replaces it may put it anew.
     PutLedger {
         /// Its key, 1 to 1,024 bytes.
         key: String,

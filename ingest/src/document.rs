@@ -85,6 +85,23 @@ pub struct IngestOptions {
     /// How text is cut.
     #[serde(skip_serializing_if = "ChunkSettings::is_empty")]
     pub chunk: ChunkSettings,
+    /// What becomes of a document whose content is stored already; `None`: what the pipeline is set to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duplicates: Option<Duplicates>,
+    /// Whether near-duplicates of earlier documents are marked; `None`: what the pipeline is set to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub near_duplicates: Option<bool>,
+}
+
+/// What becomes of a document whose content is stored already, under another id.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Duplicates {
+    /// It is stored again, with a payload of its own: filters by path or name find each of the two.
+    #[default]
+    Keep,
+    /// It is linked: its points are those of the other document, whose payload they have, until that one goes or changes.
+    Link,
 }
 
 /// Passwords of encrypted documents. They are never printed.
@@ -239,4 +256,6 @@ pub enum EntryState {
     Failed { reason: String },
     /// Nothing to index (empty, not a readable format).
     Skipped { reason: String },
+    /// Its content is stored as another document's.
+    Linked { to: String, payload_patch: String },
 }

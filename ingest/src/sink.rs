@@ -97,6 +97,23 @@ pub trait BatchSink: Send + Sync + 'static {
         points: Option<RecordBatch>,
     ) -> Result<u64>;
 
+    /// As [`Self::put_document`], with something to remember of the document in the same commit, as long as this version of it
+    /// is there. A sink that keeps no notes compares nothing after a restart.
+    async fn put_document_with_note(
+        &self,
+        collection: &str,
+        entry: DocumentEntry,
+        points: RecordBatch,
+        _note: Vec<u8>,
+    ) -> Result<u64> {
+        self.put_document(collection, entry, Some(points)).await
+    }
+
+    /// What was remembered of the documents of a collection, by their ids.
+    async fn document_notes(&self, _collection: &str) -> Result<Vec<(String, Vec<u8>)>> {
+        Ok(Vec::new())
+    }
+
     /// Moves a stored document to another id: points and entry change in one step, nothing is embedded again. `false`
     /// when there is no such document.
     async fn rename_document(&self, collection: &str, from: &str, entry: DocumentEntry) -> Result<bool>;
@@ -105,6 +122,18 @@ pub trait BatchSink: Send + Sync + 'static {
     /// stay as they are. A sink that does not keep it costs one more reading of the file after a restart, no more.
     async fn touch_document(&self, _collection: &str, _entry: DocumentEntry) -> Result<()> {
         Ok(())
+    }
+
+    /// Makes a document, in place of points of its own, a link to one that is stored with the same content: the same digits
+    /// behind the version, see `pipeline`. The entry's `chunks`, `title` and `media_type` become those of that document.
+    /// Returns the sequence number and the entry; `None` when there is no such document, and nothing was written. A sink that
+    /// links nothing stores everything.
+    async fn link_document(
+        &self,
+        _collection: &str,
+        _entry: DocumentEntry,
+    ) -> Result<Option<(u64, DocumentEntry)>> {
+        Ok(None)
     }
 
     /// Deletes documents with their points. Returns the sequence number.

@@ -1,11 +1,13 @@
 //! Documents: taken in through the pipeline, listed, deleted.
 
+use ragstone_index::collection::Copies;
 use ragstone_index::document::DocumentRecord;
 use ragstone_index::write::{Change, WriteRequest};
 use ragstone_ingest::document::RawDocument;
 use ragstone_ingest::pipeline::{Admission, Ingested};
 
 use super::App;
+use super::copies::MAX_SHOWN_COPIES;
 use super::error::{Error, Result};
 
 /// Documents in id order.
@@ -50,15 +52,17 @@ impl App {
         Ok(ingested)
     }
 
-    /// A document's record.
-    pub async fn get_document(&self, collection: &str, id: String) -> Result<DocumentRecord> {
+    /// A document's record, and the documents that are linked to it.
+    pub async fn get_document(&self, collection: &str, id: String) -> Result<(DocumentRecord, Copies)> {
         let collection = self.collection(collection)?;
         let job = move || {
             let missing = || ragstone_index::Error::NotFound {
                 what: "document",
                 name: id.chars().take(1_000).collect(),
             };
-            Ok(collection.document(&id).ok_or_else(missing)?)
+            let record = collection.document(&id).ok_or_else(missing)?;
+            let copies = collection.copies([id.as_str()], MAX_SHOWN_COPIES);
+            Ok((record, copies.into_iter().next().unwrap_or_default()))
         };
         self.workers.read.run(job).await
     }

@@ -6,7 +6,9 @@
 //! what is over in a moment only.
 
 pub mod admin;
+pub mod collapse;
 pub mod collections;
+pub mod copies;
 pub mod documents;
 pub mod embedding;
 pub mod error;

@@ -1,10 +1,11 @@
 //! Search: which legs run, the embedding of the query, the engine's answer.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
-use ragstone_index::collection::Collection;
+use ragstone_index::collection::{Collection, Copies};
 use ragstone_index::filter::Filter;
 use ragstone_index::schema::{RecallTarget, VectorSpace};
 use ragstone_index::search::{
@@ -12,15 +13,17 @@ use ragstone_index::search::{
 };
 
 use super::App;
+use super::collapse::{self, Collapsed};
+use super::copies;
 use super::error::{Error, Result};
 use super::parents::{self, Parent};
 use super::visibility::Patience;
 
 /// Longest text of a query, in bytes.
 pub const MAX_QUERY_BYTES: usize = 16 << 10;
-/// Most hits of a search that gives back parents.
+/// Most hits of a search that gives back parents, or leaves near-duplicates out.
 pub const MAX_PARENTS: usize = 1_000;
-/// Hits that are looked at for each parent.
+/// Hits that are looked at for each that is given.
 const HITS_PER_PARENT: usize = 4;
 /// Most searches of one batch.
 pub const MAX_SEARCHES: usize = 256;
@@ -68,6 +71,8 @@ pub struct Query {
     pub explain: bool,
     /// Give the parent of each hit, and of each parent only the best hit.
     pub parents: bool,
+    /// Of documents that are near-duplicates, give the hits of the best placed one only.
+    pub collapse: bool,
 }
 
 /// The answer to a query.
@@ -89,6 +94,10 @@ pub struct Answer {
     pub explain: bool,
     /// The parent of each hit; empty when they were not asked for.
     pub parents: Vec<Option<Parent>>,
+    /// Documents that are linked to those of hits, by document id.
+    pub copies: HashMap<String, Copies>,
+    /// Near-duplicates whose hits were left out.
+    pub collapsed: Collapsed,
 }
 
 /// Where the query vector comes from.
@@ -140,28 +149,41 @@ impl App {
         };
         let (explain, highlights) = (query.explain, query.select.highlights);
         let (offset, limit, wants_parents) = (query.offset, query.limit, query.parents);
-        if wants_parents {
-            // Of each parent only the best hit stays: others have to take the places of the rest.
+        let collapses = query.collapse;
+        if wants_parents || collapses {
+            // Some hits are left out: others have to take their places.
             query.limit = (offset + limit).saturating_mul(HITS_PER_PARENT).min(MAX_LIMIT);
             query.offset = 0;
         }
         let request = request(query, vector, legs.keyword);
         let mut found = self.run_search(Arc::clone(&collection), request).await?;
         let mut parents = Vec::new();
+        let mut collapsed = Collapsed::new();
+        if collapses {
+            collapsed = collapse::collapse(&collection, &mut found.hits);
+            found.plan.push("of near-duplicates, keep the best document".into());
+        }
         if wants_parents {
             parents::collapse(&mut found.hits);
+        }
+        if wants_parents || collapses {
             found.hits = found.hits.into_iter().skip(offset).take(limit).collect();
+        }
+        if wants_parents {
             let reading = Instant::now();
-            let job = move || Ok::<_, Error>((parents::parents(&collection, &found.hits)?, found));
+            let open = Arc::clone(&collection);
+            let job = move || Ok::<_, Error>((parents::parents(&open, &found.hits)?, found));
             (parents, found) = self.workers.read.run(job).await?;
             found.plan.push("put the parents of the hits together".into());
             found.phases.push(("parents", reading.elapsed().as_micros() as u64));
         }
+        let copies = copies::of_hits(&collection, &found.hits);
         plan.extend(found.plan);
         phases.extend(found.phases);
         let SearchResponse { hits, seq_no, .. } =
             SearchResponse { plan: Vec::new(), phases: Vec::new(), ..found };
-        Ok(Answer { hits, seq_no, plan, phases, elapsed: started.elapsed(), highlights, explain, parents })
+        let elapsed = started.elapsed();
+        Ok(Answer { hits, seq_no, plan, phases, elapsed, highlights, explain, parents, copies, collapsed })
     }
 
     /// Answers several queries, in order. An error names the query.

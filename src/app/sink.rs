@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use ragstone_index::batch;
 use ragstone_index::collection::Collection;
 use ragstone_index::document::{DocumentRecord, DocumentState};
+use ragstone_index::ledger::{DOCUMENT_NOTE_PREFIX, note_key};
 use ragstone_index::schema::{CollectionSchema, FieldType};
 use ragstone_index::store::Store;
 use ragstone_index::write::{Change, WriteReceipt, WriteRequest};
@@ -111,7 +112,9 @@ impl BatchSink for EngineSink {
         collection: &str,
         id: &str,
     ) -> Result<HashMap<(String, String), Vec<f32>>> {
-        let id = id.to_owned();
+        // Those of a linked document are its holder's.
+        let stored = self.collection(collection)?.document(id);
+        let id = stored.as_ref().and_then(|stored| stored.linked_to()).unwrap_or(id).to_owned();
         let job = move |c: &Collection| Ok(vectors_by_key(&c.schema(), &c.document_points(&id)?));
         self.read(collection, job).await
     }
@@ -127,6 +130,28 @@ impl BatchSink for EngineSink {
         Ok(self.change(collection, vec![change]).await?.seq_no)
     }
 
+    async fn put_document_with_note(
+        &self,
+        collection: &str,
+        entry: DocumentEntry,
+        points: RecordBatch,
+        note: Vec<u8>,
+    ) -> Result<u64> {
+        let points = with_expiry(points).map_err(|error| pipeline_error(error.into()))?;
+        let remember = Change::PutLedger { key: note_key(&entry.id), value: note };
+        let put = Change::PutDocument { document: record(entry), points: Some(points) };
+        Ok(self.change(collection, vec![put, remember]).await?.seq_no)
+    }
+
+    async fn document_notes(&self, collection: &str) -> Result<Vec<(String, Vec<u8>)>> {
+        let of_document =
+            |(key, note): (String, Vec<u8>)| Some((key.strip_prefix(DOCUMENT_NOTE_PREFIX)?.to_owned(), note));
+        let job = move |c: &Collection| {
+            Ok(c.ledger_prefix(DOCUMENT_NOTE_PREFIX).into_iter().filter_map(of_document).collect())
+        };
+        self.read(collection, job).await
+    }
+
     async fn rename_document(&self, collection: &str, from: &str, entry: DocumentEntry) -> Result<bool> {
         let old = from.to_owned();
         let collection_now = self.collection(collection)?;
@@ -140,11 +165,14 @@ impl BatchSink for EngineSink {
         };
         let points = self.read(collection, job).await?;
         let points = Some(points).filter(|points| points.num_rows() > 0);
-        let mut changes = Vec::with_capacity(2);
+        let note = collection_now.note(from);
+        let mut changes = Vec::with_capacity(3);
         if record.id != from {
             changes.push(Change::DeleteDocuments(vec![from.to_owned()]));
         }
+        let remember = note.map(|value| Change::PutLedger { key: note_key(&record.id), value });
         changes.push(Change::PutDocument { document: record, points });
+        changes.extend(remember);
         self.change(collection, changes).await?;
         Ok(true)
     }
@@ -158,6 +186,29 @@ impl BatchSink for EngineSink {
             self.rename_document(collection, &id, entry).await?;
         }
         Ok(())
+    }
+
+    async fn link_document(
+        &self,
+        collection: &str,
+        entry: DocumentEntry,
+    ) -> Result<Option<(u64, DocumentEntry)>> {
+        let (open, document) = (self.collection(collection)?, record(entry));
+        // A write that would be refused is not begun; it may be refused nevertheless.
+        if !document.content().is_some_and(|content| open.holds_content(content, &document.id)) {
+            return Ok(None);
+        }
+        let id = document.id.clone();
+        let changes = vec![Change::PutDocument { document, points: None }];
+        let job = move || {
+            let request = WriteRequest { changes, skip_bad_rows: false };
+            match open.write(request) {
+                Ok(receipt) => Ok(open.document(&id).map(|stored| (receipt.seq_no, self::entry(stored)))),
+                Err(ragstone_index::Error::FailedPrecondition(_)) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        };
+        self.workers.write.run(job).await.map_err(pipeline_error)
     }
 
     async fn delete_documents(&self, collection: &str, ids: Vec<String>) -> Result<u64> {
@@ -224,6 +275,7 @@ pub fn record(entry: DocumentEntry) -> DocumentRecord {
         EntryState::Indexed => DocumentState::Indexed,
         EntryState::Failed { reason } => DocumentState::Failed { reason },
         EntryState::Skipped { reason } => DocumentState::Skipped { reason },
+        EntryState::Linked { to, payload_patch } => DocumentState::Linked { to, payload_patch },
     };
     DocumentRecord {
         id: entry.id,
@@ -246,6 +298,7 @@ pub fn entry(record: DocumentRecord) -> DocumentEntry {
         DocumentState::Indexed => EntryState::Indexed,
         DocumentState::Failed { reason } => EntryState::Failed { reason },
         DocumentState::Skipped { reason } => EntryState::Skipped { reason },
+        DocumentState::Linked { to, payload_patch } => EntryState::Linked { to, payload_patch },
     };
     DocumentEntry {
         id: record.id,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use ragstone_index::collection::Collection;
 use ragstone_index::write::{Change, WriteRequest};
 use ragstone_ingest::document::IngestOptions;
-use ragstone_ingest::source::{FileState, FilesPage, FolderSource, SourceStatus};
+use ragstone_ingest::source::{FileState, FileStatus, FilesPage, FolderSource, SourceStatus};
 use serde::{Deserialize, Serialize};
 
 use super::App;
@@ -24,6 +24,15 @@ pub struct SourceDraft {
     pub poll: bool,
     /// How its files are read.
     pub options: IngestOptions,
+}
+
+/// Files of a source.
+#[derive(Debug, Default)]
+pub struct LinkedFiles {
+    /// The files.
+    pub page: FilesPage,
+    /// For each the document of the same content that it is linked to.
+    pub linked_to: Vec<Option<String>>,
 }
 
 /// Ledger keys of sources start with this.
@@ -81,6 +90,12 @@ impl App {
         Ok(self.sources.list(collection))
     }
 
+    /// Files of a source that are linked to documents of the same content.
+    pub fn linked_files(&self, source: &FolderSource) -> u64 {
+        self.collection(&source.collection)
+            .map_or(0, |collection| collection.linked_of_source(&source.id) as u64)
+    }
+
     /// Files of a source whose state is wanted.
     pub async fn source_files(
         &self,
@@ -88,9 +103,19 @@ impl App {
         after: Option<String>,
         limit: usize,
         wanted: impl Fn(&FileState) -> bool + Send + 'static,
-    ) -> Result<FilesPage> {
+    ) -> Result<LinkedFiles> {
         let sources = std::sync::Arc::clone(&self.sources);
-        self.workers.read.run(move || Ok(sources.files_where(&id, after.as_deref(), limit, wanted)?)).await
+        let collection = self.collection(&sources.status(&id)?.source.collection)?;
+        let job = move || {
+            let page = sources.files_where(&id, after.as_deref(), limit, wanted)?;
+            let linked_to = |file: &FileStatus| {
+                let record = collection.document(&file.document_id)?;
+                record.linked_to().map(str::to_owned)
+            };
+            let linked_to = page.files.iter().map(linked_to).collect();
+            Ok(LinkedFiles { page, linked_to })
+        };
+        self.workers.read.run(job).await
     }
 
     /// Compares a source with its folder now. Returns how many outdated documents are made again.

@@ -55,8 +55,11 @@ pub(super) async fn run(args: Args) -> Outcome {
 }
 
 fn look(args: &Args, config: &Config) -> Outcome {
-    let options =
-        IngestOptions { passwords: read_passwords(args)?, chunk: chunk_settings(args)?, path_fields: None };
+    let options = IngestOptions {
+        passwords: read_passwords(args)?,
+        chunk: chunk_settings(args)?,
+        ..Default::default()
+    };
     let options = Arc::new(options);
     let embedder = MiniLm::load(MINILM)?;
     let (found, unreadable) = files::find(&args.paths);

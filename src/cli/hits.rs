@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
-use ragstone_proto::v1::{Hit, Origin, Span};
+use ragstone_proto::v1::{Hit, Location, Origin, Span};
 
 use super::output::{Style, one_line, printable, push_one_line};
 
 /// Characters of text that are shown where the server gave no snippet.
 const SHOWN_CHARACTERS: usize = 240;
+/// Other places of the same content that are named.
+const SHOWN_PLACES: usize = 3;
 
 /// One hit on three lines. Paths under `base` are shown relative to it.
 pub(super) fn render(rank: usize, hit: &Hit, base: Option<&Path>, style: Style) -> String {
@@ -23,7 +25,21 @@ pub(super) fn render(rank: usize, hit: &Hit, base: Option<&Path>, style: Style) 
         Some(parent) => printable(&parent.text).replace('\n', "\n    "),
         None => excerpt(hit, style),
     };
-    format!("{rank:>2}. {}\n    {}\n    {shown}", style.heading(&place), style.faint(&scores))
+    let elsewhere =
+        elsewhere(hit, base).map(|line| format!("\n    {}", style.faint(&line))).unwrap_or_default();
+    format!("{rank:>2}. {}{elsewhere}\n    {}\n    {shown}", style.heading(&place), style.faint(&scores))
+}
+
+/// Where else the same content lies.
+fn elsewhere(hit: &Hit, base: Option<&Path>) -> Option<String> {
+    let name = |at: &Location| match file_name(&at.uri, base) {
+        name if name.is_empty() => one_line(&at.document_id),
+        name => one_line(&name),
+    };
+    let named: Vec<String> = hit.also_at.iter().take(SHOWN_PLACES).map(name).collect();
+    let more = (hit.also_at_total as usize).saturating_sub(named.len());
+    let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+    (!named.is_empty()).then(|| format!("also at {}{more}", named.join(", ")))
 }
 
 /// Where a hit comes from: file, page, headings.
@@ -169,6 +185,17 @@ mod tests {
         };
         let shown = render(1, &hit, None, Style::Plain);
         assert!(shown.contains("vector 0.250  keyword -  fused 0.500\n    *tea*"), "{shown}");
+    }
+
+    #[test]
+    fn other_places_of_the_content_are_named() {
+        let at = |uri: &str| Location { document_id: "d\n".into(), uri: uri.into() };
+        let also_at = vec![at("file:///data/b.txt"), at(""), at("file:///else/c"), at("x")];
+        let hit = Hit { text: "tea".into(), also_at, also_at_total: 20, ..Hit::default() };
+        let shown = render(1, &hit, Some(Path::new("/data")), Style::Plain);
+        let second = shown.lines().nth(1).unwrap_or_default().trim().to_owned();
+        assert_eq!(second, "also at b.txt, d , /else/c, and 17 more");
+        assert_eq!(elsewhere(&Hit::default(), None), None);
     }
 
     #[test]

@@ -59,6 +59,9 @@ pub(super) struct Args {
     /// Give the larger chunk around each answer, where documents were cut in parent mode
     #[arg(long)]
     parents: bool,
+    /// Of documents that were marked as near-duplicates, show the best one only
+    #[arg(long)]
+    collapse: bool,
     /// Print how the query was run
     #[arg(long)]
     explain: bool,
@@ -145,6 +148,7 @@ fn request(args: &Args) -> Outcome<SearchRequest> {
         params: Some(params),
         explain: args.explain,
         with_parents: args.parents,
+        collapse_near_duplicates: args.collapse,
         ..SearchRequest::default()
     })
 }

@@ -188,6 +188,7 @@ async fn list(connection: &Connection, collection: String, as_json: bool) -> Out
     let row = |source: &Source| {
         let numbers = [
             source.files_indexed,
+            source.files_linked,
             source.files_outdated,
             source.files_pending,
             source.files_failed,
@@ -205,6 +206,7 @@ async fn list(connection: &Connection, collection: String, as_json: bool) -> Out
         "state",
         "changes by",
         "indexed",
+        "linked",
         "outdated",
         "pending",
         "failed",
@@ -237,7 +239,7 @@ fn source_json(source: &Source) -> serde_json::Value {
         "id": source.id, "collection": source.collection, "path": source.path, "ignore": source.ignore,
         "state": state_name(source.state()), "error": source.error, "poll": source.poll,
         "has_events": source.has_events, "files_indexed": source.files_indexed,
-        "files_outdated": source.files_outdated, "files_pending": source.files_pending,
+        "files_linked": source.files_linked, "files_outdated": source.files_outdated, "files_pending": source.files_pending,
         "files_failed": source.files_failed, "files_skipped": source.files_skipped,
     })
 }
@@ -272,6 +274,7 @@ fn file_json(file: &SourceFile) -> serde_json::Value {
     json!({
         "path": file.path, "state": file_state_name(file.state()), "reason": file.reason,
         "document_id": file.document_id, "chunks": file.chunks, "tries": file.tries, "retry_at": file.retry_at,
+        "linked_to": file.linked_to,
     })
 }
 
@@ -281,6 +284,9 @@ fn file_line(file: &SourceFile) -> String {
     if !file.reason.is_empty() {
         line.push_str(": ");
         line.push_str(&one_line(&file.reason));
+    }
+    if !file.linked_to.is_empty() {
+        line.push_str(&format!(": same content as {}", one_line(&file.linked_to)));
     }
     if !file.retry_at.is_empty() {
         line.push_str(&format!(" (try {}, next at {})", file.tries, file.retry_at));

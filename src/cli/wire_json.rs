@@ -3,7 +3,8 @@
 use ragstone_proto::v1::value::Kind;
 use ragstone_proto::v1::{
     CollectionInfo, CollectionStats, Distance, Document, DocumentState, EmbeddingStats, FieldType, Hit,
-    Origin, Payload, Plan, Point, Quantization, Span, Value, Vector, VectorIndexStats, VectorStorage,
+    Location, Origin, Payload, Plan, Point, Quantization, Span, Value, Vector, VectorIndexStats,
+    VectorStorage,
 };
 use serde_json::{Map, Value as Json, json};
 
@@ -106,7 +107,13 @@ pub(super) fn hit(hit: &Hit) -> Json {
         });
         object.insert("legs".to_owned(), legs.collect());
     }
-    Json::Object(object)
+    let mut object = Json::Object(object);
+    add_locations(&mut object, &hit.also_at, hit.also_at_total);
+    if !hit.near_duplicates.is_empty() {
+        let ids: Vec<&str> = hit.near_duplicates.iter().map(|at| at.document_id.as_str()).collect();
+        object["near_duplicates"] = json!(ids);
+    }
+    object
 }
 
 pub(super) fn plan(plan: &Plan) -> Json {
@@ -136,12 +143,25 @@ pub(super) fn document(document: &Document) -> Json {
         DocumentState::Unspecified => "unknown",
         DocumentState::Indexed => "indexed",
         DocumentState::Failed => "failed",
+        DocumentState::Linked => "linked",
     };
-    json!({
+    let mut object = json!({
         "id": document.id, "uri": document.uri, "title": document.title, "media_type": document.media_type,
         "version": document.version, "size_bytes": document.size_bytes, "chunks": document.chunks, "state": state,
         "error": document.error, "indexed_at": document.indexed_at, "source_id": document.source_id,
-    })
+        "linked_to": document.linked_to,
+    });
+    add_locations(&mut object, &document.also_at, document.also_at_total);
+    object
+}
+
+/// Where else a content lies, where it does.
+fn add_locations(object: &mut Json, also_at: &[Location], total: u32) {
+    if total > 0 {
+        let location = |at: &Location| json!({"document_id": at.document_id, "uri": at.uri});
+        object["also_at"] = also_at.iter().map(location).collect();
+        object["also_at_total"] = json!(total);
+    }
 }
 
 pub(super) fn distance_name(distance: Distance) -> &'static str {

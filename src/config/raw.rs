@@ -10,7 +10,7 @@ use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use ragstone_index::store::StoreOptions;
 use ragstone_ingest::chunk::{ChunkSettings, ChunkerParams};
-use ragstone_ingest::document::{IngestOptions, Passwords, PathFields};
+use ragstone_ingest::document::{Duplicates, IngestOptions, Passwords, PathFields};
 use ragstone_ingest::embed::cache::{MAX_CACHE_BYTES, MIN_CACHE_BYTES};
 use ragstone_ingest::embed::config::EmbedderConfig;
 use ragstone_ingest::extract::ExtractLimits;
@@ -74,9 +74,12 @@ struct RawSearch {
     sampled_recall_share: f32,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct RawIngest {
+    duplicates: Duplicates,
+    near_duplicates: bool,
+    near_duplicate_threshold: f32,
     extract: RawExtract,
     chunk: ChunkSettings,
     pipeline: RawPipeline,
@@ -142,6 +145,10 @@ struct RawWatch {
     path_fields: String,
     #[serde(default)]
     chunk: ChunkSettings,
+    #[serde(default)]
+    duplicates: Option<Duplicates>,
+    #[serde(default)]
+    near_duplicates: Option<bool>,
 }
 
 impl RawWatch {
@@ -155,6 +162,8 @@ impl RawWatch {
             passwords: Passwords::new(self.passwords.clone()).map_err(named)?,
             path_fields: PathFields::parse_optional(&self.path_fields).map_err(named)?,
             chunk: self.chunk.clone(),
+            duplicates: self.duplicates,
+            near_duplicates: self.near_duplicates,
         })
     }
 }
@@ -243,6 +252,21 @@ impl Default for RawEmbedding {
     }
 }
 
+impl Default for RawIngest {
+    fn default() -> Self {
+        let pipeline = PipelineConfig::default();
+        Self {
+            duplicates: pipeline.duplicates,
+            near_duplicates: pipeline.near_duplicates,
+            near_duplicate_threshold: pipeline.near_duplicate_threshold,
+            extract: RawExtract::default(),
+            chunk: ChunkSettings::default(),
+            pipeline: RawPipeline::default(),
+            folders: RawFolders::default(),
+        }
+    }
+}
+
 impl Default for RawExtract {
     fn default() -> Self {
         let limits = ExtractLimits::default();
@@ -300,6 +324,9 @@ impl RawIngest {
                 .max_in_flight_bytes
                 .map_or(default.max_in_flight_bytes, |size| size.0),
             extract_parallelism: if threads == 0 { default.extract_parallelism } else { threads },
+            duplicates: self.duplicates,
+            near_duplicates: self.near_duplicates,
+            near_duplicate_threshold: self.near_duplicate_threshold,
         }
     }
 
@@ -487,6 +514,13 @@ impl RawConfig {
         let share = self.search.sampled_recall_share;
         if !(0.0..=1.0).contains(&share) {
             return refuse("search.sampled_recall_share", format!("{share} is not between 0 and 1"));
+        }
+        let threshold = self.ingest.near_duplicate_threshold;
+        if !(0.5..=1.0).contains(&threshold) {
+            return refuse(
+                "ingest.near_duplicate_threshold",
+                format!("{threshold} is not between 0.5 and 1"),
+            );
         }
         for (name, embedder) in &self.embedders {
             let named =

@@ -57,8 +57,12 @@ impl IngestService for Ingest {
         request: Request<v1::GetDocumentRequest>,
     ) -> Result<Response<v1::GetDocumentResponse>, Status> {
         let v1::GetDocumentRequest { collection, document_id } = request.into_inner();
-        let record = self.0.get_document(&collection, document_id).await;
-        reply(record.map(|record| v1::GetDocumentResponse { document: Some(document::document(record)) }))
+        let found = self.0.get_document(&collection, document_id).await;
+        reply(found.map(|(record, copies)| {
+            let (also_at, also_at_total) = document::locations(&copies);
+            let document = v1::Document { also_at, also_at_total, ..document::document(record) };
+            v1::GetDocumentResponse { document: Some(document) }
+        }))
     }
 
     async fn list_documents(
@@ -94,7 +98,8 @@ impl IngestService for Ingest {
         request: Request<v1::AddSourceRequest>,
     ) -> Result<Response<v1::AddSourceResponse>, Status> {
         let request = request.into_inner();
-        let v1::AddSourceRequest { collection, path, ignore, path_fields, chunk, poll } = request;
+        let v1::AddSourceRequest { collection, path, ignore, path_fields, chunk, poll, .. } = request;
+        let (duplicates, near_duplicates) = (request.duplicates, request.near_duplicates);
         let add = async {
             if path.is_empty() {
                 return Err(Error::invalid("path", "is empty: name a folder of the server's machine"));
@@ -102,12 +107,14 @@ impl IngestService for Ingest {
             let options = IngestOptions {
                 path_fields: PathFields::parse_optional(&path_fields)?,
                 chunk: convert::chunk::settings(chunk)?,
+                duplicates: document::duplicates(duplicates)?,
+                near_duplicates,
                 ..IngestOptions::default()
             };
             let draft = SourceDraft { path: PathBuf::from(path), ignore, poll, options };
             self.0.add_source(&collection, draft).await
         };
-        reply(add.await.map(|status| v1::AddSourceResponse { source: Some(source(status)) }))
+        reply(add.await.map(|status| v1::AddSourceResponse { source: Some(self.source(status)) }))
     }
 
     async fn list_sources(
@@ -116,7 +123,7 @@ impl IngestService for Ingest {
     ) -> Result<Response<v1::ListSourcesResponse>, Status> {
         let collection = request.into_inner().collection;
         let sources = self.0.list_sources(Some(collection.as_str()).filter(|name| !name.is_empty()));
-        let sources = sources.map(|sources| sources.into_iter().map(source).collect());
+        let sources = sources.map(|sources| sources.into_iter().map(|status| self.source(status)).collect());
         reply(sources.map(|sources| v1::ListSourcesResponse { sources }))
     }
 
@@ -142,8 +149,8 @@ impl IngestService for Ingest {
             self.0.source_files(source_id, Some(page).filter(|page| !page.is_empty()), limit, wanted).await
         };
         reply(list.await.map(|page| v1::ListSourceFilesResponse {
-            files: page.files.into_iter().map(file).collect(),
-            next_page: page.next.unwrap_or_default(),
+            files: page.page.files.into_iter().zip(page.linked_to).map(file).collect(),
+            next_page: page.page.next.unwrap_or_default(),
         }))
     }
 
@@ -182,6 +189,13 @@ impl IngestService for Ingest {
     }
 }
 
+impl Ingest {
+    fn source(&self, status: SourceStatus) -> v1::Source {
+        let files_linked = self.0.linked_files(&status.source);
+        v1::Source { files_linked, ..source(status) }
+    }
+}
+
 fn source(status: SourceStatus) -> v1::Source {
     let state = match status.state {
         SourceState::Scanning => v1::SourceState::Scanning,
@@ -210,6 +224,9 @@ fn source(status: SourceStatus) -> v1::Source {
         poll: status.source.poll,
         has_events,
         files_outdated: status.files.outdated,
+        duplicates: document::duplicates_to_wire(options.duplicates),
+        files_linked: 0,
+        near_duplicates: options.near_duplicates,
     }
 }
 
@@ -222,7 +239,7 @@ fn bounded(paths: Vec<String>) -> Result<Vec<String>, Error> {
     Ok(paths)
 }
 
-fn file(file: FileStatus) -> v1::SourceFile {
+fn file((file, linked_to): (FileStatus, Option<String>)) -> v1::SourceFile {
     let (state, reason) = file_state(&file.state);
     let reason = reason.to_owned();
     let retry_at = file.retry_at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
@@ -235,6 +252,7 @@ fn file(file: FileStatus) -> v1::SourceFile {
         chunks: file.chunks,
         tries: file.tries,
         retry_at: retry_at.map(convert::rfc3339).unwrap_or_default(),
+        linked_to: linked_to.unwrap_or_default(),
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod collections;
 mod documents;
+mod duplicates;
 mod exports;
 mod flight;
 mod flight_python;

@@ -2,16 +2,20 @@
 //!
 //! **Invariant:** nothing is visible before it is on disk, and nothing is acknowledged before it is visible.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
+
 use crate::batch;
+use crate::collection::links::{self, HandOver, Touch};
 use crate::collection::record::{Logged, encode, encode_batch};
 use crate::collection::state::{Resolved, State};
 use crate::collection::{Collection, SchemaUpdate};
 use crate::document::{DocumentRecord, DocumentState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Filter;
-use crate::ledger::check_entry;
+use crate::ledger::{Ledger, check_entry};
 use crate::schema::{CollectionSchema, MAX_PAYLOAD_FIELDS};
 use crate::validate::{Checks, ValidBatch, type_canonical, validate};
 use crate::write::{Change, RowError, WriteReceipt, WriteRequest};
@@ -79,6 +83,15 @@ impl Pending {
         self.changes.iter().map(batch).sum()
     }
 
+    /// What it does to documents.
+    fn touches(&self) -> impl Iterator<Item = Touch<'_>> {
+        self.changes.iter().filter_map(|change| match change {
+            Checked::PutDocument(document, _) => Some(Touch::Put(document)),
+            Checked::DeleteDocuments(ids) => Some(Touch::Delete(ids)),
+            _ => None,
+        })
+    }
+
     /// Makes durable that documents have no points any more; those that have some by then stay.
     pub(crate) fn purge(documents: Vec<String>, schema: Arc<CollectionSchema>) -> Self {
         Self { changes: vec![Checked::Purge(documents)], rejected: Vec::new(), schema }
@@ -124,7 +137,7 @@ impl Pending {
         &mut self,
         index: usize,
         document: DocumentRecord,
-        points: Option<arrow::array::RecordBatch>,
+        points: Option<RecordBatch>,
         skip_bad_rows: bool,
     ) -> Result<Checked> {
         if document.id.is_empty() || document.id.len() > batch::MAX_DOCUMENT_ID_BYTES {
@@ -179,16 +192,20 @@ impl Collection {
         let mut appended: Vec<Appended> = Vec::new();
         for (place, pending) in group.into_iter().enumerate() {
             // What a filter matches, and which schema holds, depends on the writes before it in this group.
-            if needs_earlier_writes(&pending, &state) {
+            let depends_on_links = links::depends_on_links(pending.touches(), &self.ledger.read());
+            if depends_on_links || needs_earlier_writes(&pending, &state) {
                 self.flush_group(&mut state, &mut appended, &mut results);
             }
-            let result = append(&mut state, pending, appended.len() as u64);
+            let result = append(&mut state, &self.ledger.read(), pending, appended.len() as u64);
             match result {
                 Ok(Outcome::Appended(changes, rejected)) => {
                     appended.push(Appended { place, changes, rejected })
                 }
                 Ok(Outcome::Nothing(receipt)) => fill(&mut results, place, Ok(receipt)),
                 Err(error) => fill(&mut results, place, Err(error)),
+            }
+            if depends_on_links {
+                self.flush_group(&mut state, &mut appended, &mut results);
             }
         }
         self.flush_group(&mut state, &mut appended, &mut results);
@@ -257,13 +274,22 @@ enum Outcome {
 }
 
 /// Resolves a write against the state and appends it to the log, `waiting` writes behind the newest applied one.
-fn append(state: &mut State, pending: Pending, waiting: u64) -> Result<Outcome> {
+fn append(state: &mut State, ledger: &Ledger, mut pending: Pending, waiting: u64) -> Result<Outcome> {
     if let Some(reason) = &state.failed {
         return Err(Error::LogFailed(reason.clone()));
     }
+    let handed_over = follow_links(state, ledger, &mut pending)?;
     let Pending { changes, rejected, schema } = pending;
     let mut resolver = Resolver { state, known: schema, schema: None };
     let mut resolved = Vec::with_capacity(changes.len() + 1);
+    for (document, points) in handed_over.puts {
+        resolved.push(resolver.taken_over(document, points)?);
+    }
+    let notes = handed_over.notes.into_iter().map(|(key, value)| (Resolved::PutLedger { key, value }, None));
+    resolved.extend(notes);
+    if !handed_over.orphans.is_empty() {
+        resolved.push((Resolved::DeleteDocuments(handed_over.orphans), None));
+    }
     for change in changes {
         resolved.extend(resolver.resolve(change)?);
     }
@@ -291,6 +317,24 @@ fn append(state: &mut State, pending: Pending, waiting: u64) -> Result<Outcome> 
     let changes =
         schema.map(Resolved::Schema).into_iter().chain(resolved.into_iter().map(|(change, _)| change));
     Ok(Outcome::Appended(changes.collect(), rejected))
+}
+
+/// Names what linked records of a write are linked to, and finds who takes over what it ends.
+fn follow_links(state: &State, ledger: &Ledger, pending: &mut Pending) -> Result<HandOver> {
+    if !links::depends_on_links(pending.touches(), ledger) {
+        return Ok(HandOver::default());
+    }
+    let touched = links::touched(pending.touches());
+    let handed_over = links::hand_over(pending.touches(), &touched, &state.tables.snapshot(), ledger)?;
+    let touched: HashSet<String> = touched.into_iter().map(str::to_owned).collect();
+    for change in &mut pending.changes {
+        if let Checked::PutDocument(document, _) = change
+            && document.linked_to().is_some()
+        {
+            *document = links::linked(document.clone(), &touched, ledger)?;
+        }
+    }
+    Ok(handed_over)
 }
 
 fn logged_of<'a>(change: &Resolved, bytes: Option<&'a [u8]>) -> Logged<&'a [u8]> {
@@ -349,6 +393,18 @@ impl Resolver<'_> {
         }))
     }
 
+    /// A document that takes points over, which are canonical, or is linked to one that does.
+    fn taken_over(
+        &mut self,
+        document: DocumentRecord,
+        points: Option<RecordBatch>,
+    ) -> Result<(Resolved, Option<Vec<u8>>)> {
+        let Some(batch) = points else { return Ok((Resolved::PutDocument { document, points: None }, None)) };
+        let (typed, new_fields) = type_canonical(&batch, self.current())?;
+        let (valid, bytes) = with_encoding(ValidBatch { batch, typed, new_fields })?;
+        Ok((Resolved::PutDocument { document, points: Some(self.joined(valid)?) }, Some(bytes)))
+    }
+
     fn current(&self) -> &Arc<CollectionSchema> {
         self.schema.as_ref().unwrap_or(&self.state.tables.schema)
     }
@@ -358,6 +414,11 @@ impl Resolver<'_> {
         if !Arc::ptr_eq(&self.known, self.current()) {
             (valid.typed, valid.new_fields) = type_canonical(&valid.batch, self.current())?;
         }
+        self.joined(valid)
+    }
+
+    /// Lets new fields join the schema.
+    fn joined(&mut self, mut valid: ValidBatch) -> Result<ValidBatch> {
         if !valid.new_fields.is_empty() {
             let mut schema = (**self.current()).clone();
             schema.payload.append(&mut valid.new_fields);

@@ -1,6 +1,7 @@
 //! A collection: the write path, the read path and the background work over one log and one manifest.
 //!
-//! * `commit` checks, logs, flushes, applies and publishes writes; `record` is the form of a log record;
+//! * `commit` checks, logs, flushes, applies and publishes writes; `record` is the form of a log record; `links` keeps
+//!   documents of the same content on one set of points;
 //! * `state` is what the writer lock guards, `snapshot` what a reader sees;
 //! * `pacing` says how much may wait to be sealed, and how fast writers may go;
 //! * `seal` turns memtables into segments, `compaction` merges segments, `recovery` opens what a crash left,
@@ -12,6 +13,7 @@ mod compaction;
 mod estimate;
 mod expire;
 mod export;
+mod links;
 mod old_schema;
 mod pacing;
 mod query;
@@ -36,6 +38,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use self::commit::Pending;
 pub use self::commit::{MAX_CHANGES, MAX_DELETE_IDS};
 pub use self::export::{EXPORT_BATCH_BYTES, EXPORT_BATCH_ROWS, Export};
+pub use self::links::{Copies, MAX_COPIES};
 use self::pacing::{SearchClock, memtable_rows, small_segments};
 use self::scrub::Health;
 use self::snapshot::{PartView, Snapshot};
@@ -44,7 +47,7 @@ use crate::directory::Directory;
 use crate::document::DocumentRecord;
 use crate::error::{Error, Result};
 use crate::filter::Filter;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, note_key};
 use crate::log::GroupCommit;
 use crate::maintenance::{Maintenance, Task};
 use crate::memtable::Memtable;
@@ -347,6 +350,11 @@ impl Collection {
         drop(self.current());
         let documents = self.ledger.read().documents_of_source(source_id);
         documents.iter().map(|document| (**document).clone()).collect()
+    }
+
+    /// What is remembered of a document: its ledger entry `document/ID`.
+    pub fn note(&self, document_id: &str) -> Option<Vec<u8>> {
+        self.ledger(&note_key(document_id))
     }
 
     /// A ledger entry.

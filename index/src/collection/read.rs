@@ -104,20 +104,7 @@ impl Collection {
 
     /// All points of a document with every column of [`crate::batch::arrow_schema`], in chunk order.
     pub fn document_points(&self, document_id: &str) -> Result<RecordBatch> {
-        let snapshot = self.current();
-        let schema = batch::arrow_schema(&snapshot.schema);
-        let mut pieces = Vec::new();
-        for view in &snapshot.parts {
-            for row in view.live_rows_of_document(document_id) {
-                pieces.push(whole_row(&snapshot, view, row)?);
-            }
-        }
-        let arrow = |error: arrow::error::ArrowError| Error::Internal(error.to_string());
-        let all = concat_batches(&schema, &pieces).map_err(arrow)?;
-        let rows = Rows::new(&all)?;
-        let mut order: Vec<u32> = (0..all.num_rows() as u32).collect();
-        order.sort_by_key(|row| (rows.chunk_index(*row as usize), *row));
-        take_record_batch(&all, &UInt32Array::from(order)).map_err(arrow)
+        points_of_document(&self.current(), document_id)
     }
 
     /// Counts and sizes.
@@ -194,6 +181,23 @@ fn space_amplification(segments: &[SegmentStats]) -> f64 {
         (segments.iter().map(|segment| segment.bytes).sum(), segments.iter().map(live).sum());
     // With nothing live left there is no ratio: everything is too much.
     if all == 0 { 1.0 } else { all as f64 / live.max(1.0) }
+}
+
+/// As [`Collection::document_points`], of a snapshot.
+pub(super) fn points_of_document(snapshot: &Snapshot, document_id: &str) -> Result<RecordBatch> {
+    let schema = batch::arrow_schema(&snapshot.schema);
+    let mut pieces = Vec::new();
+    for view in &snapshot.parts {
+        for row in view.live_rows_of_document(document_id) {
+            pieces.push(whole_row(snapshot, view, row)?);
+        }
+    }
+    let arrow = |error: arrow::error::ArrowError| Error::Internal(error.to_string());
+    let all = concat_batches(&schema, &pieces).map_err(arrow)?;
+    let rows = Rows::new(&all)?;
+    let mut order: Vec<u32> = (0..all.num_rows() as u32).collect();
+    order.sort_by_key(|row| (rows.chunk_index(*row as usize), *row));
+    take_record_batch(&all, &UInt32Array::from(order)).map_err(arrow)
 }
 
 /// One row with all its columns.

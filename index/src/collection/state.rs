@@ -10,7 +10,7 @@ use crate::collection::pacing::Pace;
 use crate::collection::snapshot::{PartView, Snapshot, next_expiry};
 use crate::document::{DocumentRecord, DocumentState};
 use crate::error::Result;
-use crate::ledger::{Delta, Ledger};
+use crate::ledger::{Delta, Ledger, note_key};
 use crate::log::Log;
 use crate::manifest::ManifestV1;
 use crate::memtable::Memtable;
@@ -129,6 +129,9 @@ impl Tables {
                     for id in ids {
                         let points = self.delete_rows_of(&id);
                         let known = ledger.delete_document(&id).is_some();
+                        ledger.delete_entry(&note_key(&id));
+                        // Whoever could take the points over is linked to another document by now.
+                        forget_copies(ledger, &id);
                         receipt.deleted_points += points;
                         receipt.deleted_documents += u64::from(known || points > 0);
                     }
@@ -171,8 +174,9 @@ impl Tables {
         document: DocumentRecord,
         points: Option<ValidBatch>,
     ) -> Result<u64> {
-        if document.state == DocumentState::Indexed {
+        if matches!(document.state, DocumentState::Indexed | DocumentState::Linked { .. }) {
             self.delete_rows_of(&document.id);
+            ledger.delete_entry(&note_key(&document.id));
         }
         ledger.put_document(document);
         points.map_or(Ok(0), |points| self.upsert(points))
@@ -196,6 +200,8 @@ impl Tables {
         });
         for id in &documents {
             ledger.delete_document(id);
+            ledger.delete_entry(&note_key(id));
+            forget_copies(ledger, id);
         }
         Ok(documents.into_iter().collect())
     }
@@ -225,6 +231,14 @@ impl Tables {
             }
         }
         deleted
+    }
+}
+
+/// Forgets documents that are linked to one that is no more: no record stands for points that are not there.
+fn forget_copies(ledger: &mut Ledger, id: &str) {
+    let copies: Vec<String> = ledger.copies_of(id).map(str::to_owned).collect();
+    for copy in copies {
+        ledger.delete_document(&copy);
     }
 }
 

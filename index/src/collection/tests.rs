@@ -3,6 +3,7 @@
 
 mod deletes;
 mod expiry;
+mod links;
 mod scrub;
 
 use std::collections::BTreeMap;

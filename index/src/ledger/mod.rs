@@ -18,6 +18,14 @@ use crate::directory::Directory;
 use crate::document::{DocumentRecord, DocumentState};
 use crate::error::{Error, Result};
 
+/// An entry whose key is this and the id of a document goes with the document, and with its replacement.
+pub const DOCUMENT_NOTE_PREFIX: &str = "document/";
+
+/// The key of a document's note.
+pub fn note_key(document_id: &str) -> String {
+    format!("{DOCUMENT_NOTE_PREFIX}{document_id}")
+}
+
 /// Longest key of an entry, in bytes.
 pub const MAX_LEDGER_KEY_BYTES: usize = 1_024;
 /// Longest value of an entry, in bytes.
@@ -29,6 +37,12 @@ pub struct Ledger {
     documents: BTreeMap<String, Arc<DocumentRecord>>,
     /// Document ids by the source that brought them; documents without a source are in none.
     by_source: BTreeMap<String, BTreeSet<String>>,
+    /// Documents that are linked to another, by that other.
+    copies: BTreeMap<String, BTreeSet<String>>,
+    /// Documents that hold content that others may be linked to.
+    contents: BTreeSet<(u128, String)>,
+    /// Linked documents by the source that brought them.
+    linked_of_source: BTreeMap<String, usize>,
     failed_documents: usize,
     entries: BTreeMap<String, Arc<[u8]>>,
     /// Kept ready, so that taking it is one step however large it is: writes wait meanwhile.
@@ -80,6 +94,13 @@ impl Ledger {
             self.by_source.entry(document.source_id.clone()).or_default().insert(document.id.clone());
         }
         self.failed_documents += usize::from(is_failed(&document));
+        if let Some(content) = held_content(&document) {
+            self.contents.insert((content, document.id.clone()));
+        }
+        if let Some(to) = document.linked_to() {
+            self.copies.entry(to.to_owned()).or_default().insert(document.id.clone());
+            *self.linked_of_source.entry(document.source_id.clone()).or_default() += 1;
+        }
         old
     }
 
@@ -99,6 +120,20 @@ impl Ledger {
     /// Takes a record that is no more out of what is derived from records.
     fn forget_indexed(&mut self, old: &DocumentRecord) {
         self.failed_documents -= usize::from(is_failed(old));
+        if let Some(content) = held_content(old) {
+            self.contents.remove(&(content, old.id.clone()));
+        }
+        if let Some(to) = old.linked_to() {
+            if let Some(copies) = self.copies.get_mut(to) {
+                copies.remove(&old.id);
+                if copies.is_empty() {
+                    self.copies.remove(to);
+                }
+            }
+            if let Some(linked) = self.linked_of_source.get_mut(&old.source_id) {
+                *linked = linked.saturating_sub(1);
+            }
+        }
         if let Some(ids) = self.by_source.get_mut(&old.source_id) {
             ids.remove(&old.id);
             if ids.is_empty() {
@@ -124,6 +159,23 @@ impl Ledger {
     pub fn documents_of_source(&self, source_id: &str) -> Vec<Arc<DocumentRecord>> {
         let ids = self.by_source.get(source_id).into_iter().flatten();
         ids.filter_map(|id| self.documents.get(id)).map(Arc::clone).collect()
+    }
+
+    /// Documents that are linked to this one, in id order.
+    pub fn copies_of(&self, id: &str) -> impl ExactSizeIterator<Item = &str> + '_ {
+        static NONE: BTreeSet<String> = BTreeSet::new();
+        self.copies.get(id).unwrap_or(&NONE).iter().map(String::as_str)
+    }
+
+    /// Documents that hold this content, in id order.
+    pub fn holders_of(&self, content: u128) -> impl Iterator<Item = &Arc<DocumentRecord>> + '_ {
+        let holders = self.contents.range((content, String::new())..);
+        holders.take_while(move |(other, _)| *other == content).filter_map(|(_, id)| self.documents.get(id))
+    }
+
+    /// Number of linked documents that a source brought.
+    pub fn linked_of_source(&self, source_id: &str) -> usize {
+        self.linked_of_source.get(source_id).copied().unwrap_or_default()
     }
 
     /// Number of documents.
@@ -200,6 +252,11 @@ pub fn check_entry(key: &str, value: &[u8]) -> Result<()> {
         });
     }
     Ok(())
+}
+
+/// The content that others may be linked to.
+fn held_content(document: &DocumentRecord) -> Option<u128> {
+    document.content().filter(|_| document.state == DocumentState::Indexed && document.chunks > 0)
 }
 
 fn is_failed(document: &DocumentRecord) -> bool {

@@ -64,6 +64,11 @@ pub(crate) struct Turn {
 }
 
 impl Turns {
+    /// Whether a document is being worked on.
+    pub fn is_taken(&self, collection: &str, id: &str) -> bool {
+        self.locks.lock().contains_key(&(collection.to_owned(), id.to_owned()))
+    }
+
     /// Waits for the document's turn.
     pub async fn take(&self, collection: &str, id: &str) -> Turn {
         let key = (collection.to_owned(), id.to_owned());

@@ -5,6 +5,7 @@ use chrono::{DateTime, SecondsFormat};
 use serde_json::{Map, Value};
 
 use super::identity::cut;
+use super::near::Near;
 use crate::document::{Properties, RawDocument};
 use crate::error::{Error, Result};
 use crate::sink::{FieldKind, Target};
@@ -13,6 +14,52 @@ use crate::sink::{FieldKind, Target};
 const MAX_VALUE_BYTES: usize = 200;
 /// Most authors, keywords and folders that are kept.
 const MAX_VALUES: usize = 50;
+
+/// Fields that say where a document lies. Documents that differ in nothing else have the same content.
+pub(super) const LOCATION_FIELDS: [&str; 6] =
+    ["file_ext", "file_name", "folders", "modified", "path", "size"];
+/// Longest patch of a payload, in bytes; a document with a longer one is stored, not linked.
+const MAX_PATCH_BYTES: usize = 4 << 10;
+
+/// What makes the payload of another document of the same content this one's: its own values of [`LOCATION_FIELDS`], null
+/// where it has none. `None` when they are too long to be kept beside the record.
+pub(super) fn payload_patch(raw: &RawDocument, target: &Target) -> Option<String> {
+    let mut derived = derived(raw, &Properties::default());
+    let mut patch = Map::new();
+    for name in LOCATION_FIELDS {
+        let given = raw.metadata.get(name).cloned();
+        let value = given.or_else(|| derived.remove(name).filter(|value| fits(target, name, value)));
+        // The time of a document that is no file may be in its content, which is not known here.
+        if value.is_some() || name != "modified" {
+            patch.insert(name.to_owned(), value.unwrap_or(Value::Null));
+        }
+    }
+    Some(Value::Object(patch).to_string()).filter(|patch| patch.len() <= MAX_PATCH_BYTES)
+}
+
+/// Adds to a payload what document it is a near-duplicate of, where the collection takes that.
+pub(super) fn mark(payload: &str, near: &Near, target: &Target) -> Result<String> {
+    let invalid = |error: serde_json::Error| Error::invalid("metadata", error.to_string());
+    let mut fields: Map<String, Value> = serde_json::from_str(payload).map_err(invalid)?;
+    let similarity = f64::from((near.similarity * 1_000.0).round()) / 1_000.0;
+    let marks = [
+        ("near_duplicate_of", Value::from(near.document_id.as_str())),
+        ("near_duplicate_group", Value::from(near.group.as_str())),
+        ("near_duplicate_similarity", Value::from(similarity)),
+    ];
+    for (name, value) in marks {
+        if fits(target, name, &value) {
+            fields.insert(name.to_owned(), value);
+        }
+    }
+    serde_json::to_string(&fields).map_err(invalid)
+}
+
+/// The fields that a path rule makes.
+pub(super) fn path_fields(raw: &RawDocument) -> Map<String, Value> {
+    let rule = raw.options.path_fields.as_ref();
+    rule.map(|rule| rule.of(&path(raw)).into_iter().collect()).unwrap_or_default()
+}
 
 /// The payload as a JSON object.
 pub(super) fn payload(raw: &RawDocument, properties: &Properties, target: &Target) -> Result<String> {
@@ -147,6 +194,26 @@ mod tests {
         let text = RawDocument { is_text: true, ..RawDocument::default() };
         let target = Target { dynamic_payload: true, ..Target::default() };
         assert_eq!(payload(&text, &Properties::default(), &target).unwrap(), "{}");
+    }
+
+    #[test]
+    fn a_patch_says_where_a_document_lies_and_nothing_else() {
+        let (raw, _) = document();
+        let open = Target { dynamic_payload: true, ..Target::default() };
+        let patch = |raw: &RawDocument| -> Value {
+            serde_json::from_str(&payload_patch(raw, &open).unwrap()).unwrap()
+        };
+        let expect = json!({
+            "path": "ops/backup/Plan.PDF", "file_name": "Plan.PDF", "file_ext": "pdf", "size": 4,
+            "folders": ["ops", "backup"], "modified": "1970-01-01T00:00:00.000000Z",
+        });
+        assert_eq!(patch(&raw), expect);
+        let text = RawDocument { is_text: true, ..RawDocument::default() };
+        let none = json!({"path": null, "file_name": null, "file_ext": null, "size": null, "folders": null});
+        assert_eq!(patch(&text), none);
+        let mut long = raw.clone();
+        long.metadata.insert("path".into(), "x".repeat(MAX_PATCH_BYTES).into());
+        assert_eq!(payload_patch(&long, &open), None);
     }
 
     #[test]

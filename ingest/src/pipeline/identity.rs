@@ -1,10 +1,12 @@
 //! What identifies a document, its version and its chunks. Pure functions; they know neither sink nor embedder.
 //!
 //! A version is 64 hexadecimal digits: 16 of the recipe (how the pipeline works for this collection), 48 of the
-//! document. So a scan can tell from the stored version alone that a file was indexed by another recipe.
+//! document. So a scan can tell from the stored version alone that a file was indexed by another recipe. 32 digits more say
+//! which documents have the same content; they decide nothing about a document itself.
 
 use serde_json::{Map, Value};
 
+use super::derive::{LOCATION_FIELDS, path_fields};
 use crate::document::RawDocument;
 use crate::error::{Error, Result};
 
@@ -21,7 +23,8 @@ pub const MAX_METADATA_DEPTH: usize = 64;
 /// Digits of the recipe in front of a version.
 pub const RECIPE_DIGITS: usize = 16;
 
-const VERSION_DIGITS: usize = 64;
+pub(super) const VERSION_DIGITS: usize = 64;
+const CONTENT_DIGITS: usize = 32;
 /// What is left of a name that is too long for an id, before its hash.
 const LONG_ID_PREFIX_BYTES: usize = 900;
 
@@ -84,6 +87,48 @@ pub fn version(recipe: &str, raw: &RawDocument) -> Result<String> {
     field(&mut hasher, &raw.data);
     let document = hasher.finalize().to_hex();
     Ok(format!("{recipe}{}", cut(&document, VERSION_DIGITS - RECIPE_DIGITS)))
+}
+
+/// What documents have in common whose points would differ only in where they come from: their bytes, how they are read, and
+/// all of their metadata that does not say where they lie. `None` for one that no other may stand for. Hashes the whole
+/// content.
+///
+/// # Errors
+/// As [`version`].
+pub fn content_key(recipe: &str, raw: &RawDocument) -> Result<Option<String>> {
+    // Fields of the system, such as the moment of its end, are a document's own.
+    if raw.metadata.keys().any(|name| name.starts_with('_')) {
+        return Ok(None);
+    }
+    let mut metadata = raw.metadata.clone();
+    metadata.retain(|name, _| !LOCATION_FIELDS.contains(&name.as_str()));
+    let (metadata, from_path) = (canonical_json(&metadata)?, canonical_json(&path_fields(raw))?);
+    let mut hasher = blake3::Hasher::new();
+    let format = format_name(&raw.file_name).to_ascii_lowercase();
+    for part in [recipe, &raw.title, &raw.media_type, &format, &metadata, &from_path] {
+        field(&mut hasher, part.as_bytes());
+    }
+    field(&mut hasher, &[u8::from(raw.is_text)]);
+    field(&mut hasher, &raw.data);
+    Ok(Some(cut(&hasher.finalize().to_hex(), CONTENT_DIGITS).to_owned()))
+}
+
+/// As much of a file name as decides how a file is read: its extension. The whole name of one without (`Makefile`), of one
+/// whose name stands for its format, and of a packed file, whose content is named after it.
+fn format_name(file_name: &str) -> &str {
+    let name = file_name.rsplit(['/', '\\']).next().unwrap_or_default();
+    let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
+    let is_packed = ["gz", "tgz", "bz2", "xz", "zst", "z"].iter().any(|p| extension.eq_ignore_ascii_case(p));
+    if extension.is_empty() || is_packed || name.eq_ignore_ascii_case("cmakelists.txt") {
+        name
+    } else {
+        extension
+    }
+}
+
+/// Whether two versions ask for the same points.
+pub fn is_same_version(a: &str, b: &str) -> bool {
+    cut(a, VERSION_DIGITS) == cut(b, VERSION_DIGITS)
 }
 
 /// The recipe's part of a stored version.

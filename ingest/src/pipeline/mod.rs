@@ -9,6 +9,7 @@ mod derive;
 #[cfg(test)]
 pub(crate) mod fakes;
 mod identity;
+pub mod near;
 mod path_fields;
 mod prepare;
 mod recipe;
@@ -17,9 +18,11 @@ mod stats;
 mod tests;
 mod vectors;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use parking_lot::Mutex;
+use tokio::sync::{OnceCell, Semaphore};
 
 pub use self::admission::Admission;
 use self::admission::{ByteBudget, Turn, Turns};
@@ -29,6 +32,7 @@ pub use self::identity::{
     MAX_DOCUMENT_ID_BYTES, MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_TITLE_BYTES, MAX_URI_BYTES,
     bounded_id, chunk_key, document_id, recipe_of,
 };
+use self::near::{Near, NearIndex, Signature};
 pub use self::path_fields::PathFields;
 use self::prepare::Prepared;
 pub use self::prepare::{CONTENT_FIELD, MAX_CHUNKS};
@@ -37,7 +41,7 @@ use self::recipe::Recipe;
 use self::stats::Counters;
 pub use self::stats::PipelineStats;
 use crate::chunk::{ChunkSettings, ChunkerParams};
-use crate::document::{DocumentEntry, EntryState, IngestOptions, RawDocument, Stage};
+use crate::document::{DocumentEntry, Duplicates, EntryState, IngestOptions, RawDocument, Stage};
 use crate::embed::registry::EmbedderRegistry;
 use crate::embed::service::EmbedService;
 use crate::error::{Error, ErrorKind, Result};
@@ -57,6 +61,12 @@ pub struct PipelineConfig {
     pub max_in_flight_bytes: usize,
     /// Documents extracted at the same time.
     pub extract_parallelism: usize,
+    /// What becomes of a document whose content is stored already, where its options don't say.
+    pub duplicates: Duplicates,
+    /// Whether near-duplicates are marked, where a document's options don't say.
+    pub near_duplicates: bool,
+    /// Least resemblance of near-duplicates, 0 to 1.
+    pub near_duplicate_threshold: f32,
 }
 
 impl Default for PipelineConfig {
@@ -67,6 +77,9 @@ impl Default for PipelineConfig {
             chunk: ChunkSettings::default(),
             max_in_flight_bytes: 256 << 20,
             extract_parallelism: std::thread::available_parallelism().map_or(2, usize::from),
+            duplicates: Duplicates::default(),
+            near_duplicates: false,
+            near_duplicate_threshold: 0.8,
         }
     }
 }
@@ -82,12 +95,18 @@ impl PipelineConfig {
 
     /// All settings that decide what a document becomes, as a part of its version.
     fn fingerprint(&self, options: &IngestOptions) -> String {
-        let IngestOptions { passwords, path_fields, chunk } = options;
+        let IngestOptions { passwords, path_fields, chunk, duplicates: _, near_duplicates: _ } = options;
         let mut hasher = blake3::Hasher::new();
         passwords.iter().for_each(|password| identity::field(&mut hasher, password.as_bytes()));
         // A new password may open what an older one could not.
         let passwords = hasher.finalize().to_hex();
-        format!("{:?} {:?} {chunk:?} {path_fields:?} {passwords}", self.chunker, self.chunk)
+        // Those that were made without are made again, to be compared; nothing changes where it is off.
+        let near = if self.marks_near(options) { " near" } else { "" };
+        format!("{:?} {:?} {chunk:?} {path_fields:?} {passwords}{near}", self.chunker, self.chunk)
+    }
+
+    fn marks_near(&self, options: &IngestOptions) -> bool {
+        options.near_duplicates.unwrap_or(self.near_duplicates)
     }
 }
 
@@ -111,9 +130,14 @@ pub struct Ingested {
 pub enum Outcome {
     /// This version is stored now.
     Indexed,
+    /// Its content was stored already, as another document's, to which it is linked now.
+    Linked,
     /// This version was stored already.
     Unchanged,
 }
+
+/// What documents are compared with, by collection. Made from the notes of a collection when it is first needed.
+type NearIndexes = Mutex<HashMap<String, Arc<OnceCell<Arc<Mutex<NearIndex>>>>>>;
 
 /// Turns documents into points. Cheap to share; all methods may be called from many tasks.
 pub struct Pipeline {
@@ -123,6 +147,7 @@ pub struct Pipeline {
     sink: Arc<dyn BatchSink>,
     budget: ByteBudget,
     turns: Turns,
+    near: NearIndexes,
     extractors: Arc<Semaphore>,
     counters: Counters,
 }
@@ -151,6 +176,7 @@ impl Pipeline {
             sink,
             budget,
             turns: Turns::default(),
+            near: NearIndexes::default(),
             extractors,
             counters: Counters::default(),
         }
@@ -194,24 +220,48 @@ impl Pipeline {
         check_bounds(&raw)?;
         let turn = self.turns.take(collection, &raw.id).await;
         let raw = Arc::new(raw);
+        let links = raw.options.duplicates.unwrap_or(self.config.duplicates) == Duplicates::Link;
         let Identity { recipe, version, target } = self.identify(collection, &raw).await?;
         let stored = self.sink.document(collection, &raw.id).await?;
-        if let Some(entry) = stored.as_ref().filter(|entry| is_current(entry, &version)) {
-            return self.keep(collection, entry, &raw).await;
+        if let Some(entry) = stored.as_ref().filter(|entry| is_current(entry, &version, links)) {
+            return self.keep(collection, entry, &raw, &target).await;
+        }
+        // Of documents of the same content that come together, the first is stored and the others are linked to it.
+        let content = links.then(|| content_of(&version)).flatten();
+        let content_turn = match content {
+            Some(content) => Some(self.turns.take(&format!("{collection}\0content"), content).await),
+            None => None,
+        };
+        if content.is_some()
+            && let Some(linked) = self.link(collection, &raw, &version, &target).await?
+        {
+            return Ok(linked);
         }
         self.counters.extracted.add(1);
         // Under another recipe the same words may have been embedded in another context.
         let reusable =
             stored.is_some_and(|entry| entry.chunks > 0 && recipe_of(&entry.version) == recipe.hash);
         let progress = raw.progress.clone();
-        let (prepared, common, admission) = self.prepare(&raw, &recipe, target, admission).await?;
+        let marks_near = self.config.marks_near(&raw.options);
+        let fields = target.clone();
+        let (prepared, mut common, admission) = self.prepare(&raw, &recipe, target, admission).await?;
+        let (prepared, signature) = if marks_near { signed(prepared).await? } else { (prepared, None) };
+        let mut note = None;
+        if let Some(signature) = signature {
+            let (near, kept) = self.compare(collection, &common.document_id, signature).await?;
+            if let Some(near) = near {
+                common.payload = derive::mark(&common.payload, &near, &fields)?;
+                assemble::check_size(&common, &prepared, recipe.vector_bytes())?;
+            }
+            note = Some(kept);
+        }
         let entry = entry(&raw, &prepared, version);
         drop(raw);
         let (document_id, chunks, version) = (entry.id.clone(), entry.chunks, entry.version.clone());
         progress.set(Stage::Embedding);
         let spaces = self.fill_spaces(collection, &document_id, reusable, &recipe, &prepared).await?;
         let batch = blocking(move || assemble::assemble(&common, &prepared, spaces)).await?;
-        let seq_no = self.put(collection, entry, batch, (turn, admission)).await?;
+        let seq_no = self.put(collection, entry, (batch, note), (turn, content_turn, admission)).await?;
         self.counters.indexed.add(1);
         self.counters.chunks.add(u64::from(chunks));
         Ok(Ingested { document_id, outcome: Outcome::Indexed, seq_no, chunks, version })
@@ -229,7 +279,7 @@ impl Pipeline {
 
     /// Whether `raw` is what a version was made of.
     pub async fn is_version(&self, collection: &str, raw: &Arc<RawDocument>, version: &str) -> Result<bool> {
-        Ok(self.identify(collection, raw).await?.version == version)
+        Ok(identity::is_same_version(&self.identify(collection, raw).await?.version, version))
     }
 
     async fn identify(&self, collection: &str, raw: &Arc<RawDocument>) -> Result<Identity> {
@@ -238,22 +288,35 @@ impl Pipeline {
         let raw = Arc::clone(raw);
         blocking(move || {
             let recipe = Recipe::resolve(&target, &registry, &settings)?;
-            let version = identity::version(&recipe.hash, &raw)?;
+            let mut version = identity::version(&recipe.hash, &raw)?;
+            version.extend(identity::content_key(&recipe.hash, &raw)?);
             Ok(Identity { recipe, version, target })
         })
         .await
     }
 
     /// Keeps a stored version; its entry follows the file.
-    async fn keep(&self, collection: &str, stored: &DocumentEntry, raw: &RawDocument) -> Result<Ingested> {
+    async fn keep(
+        &self,
+        collection: &str,
+        stored: &DocumentEntry,
+        raw: &RawDocument,
+        target: &Target,
+    ) -> Result<Ingested> {
         self.counters.unchanged.add(1);
         if stored.modified_ns != raw.modified_ns || stored.source_id != raw.source_id {
-            let entry = DocumentEntry {
+            let mut entry = DocumentEntry {
                 modified_ns: raw.modified_ns,
                 source_id: raw.source_id.clone(),
                 ..stored.clone()
             };
-            self.sink.touch_document(collection, entry).await?;
+            if let EntryState::Linked { payload_patch, .. } = &mut entry.state {
+                *payload_patch = derive::payload_patch(raw, target).unwrap_or_default();
+                // Where there is nothing to link to any more, the entry was taken over by whoever changed that.
+                self.sink.link_document(collection, entry).await?;
+            } else {
+                self.sink.touch_document(collection, entry).await?;
+            }
         }
         Ok(Ingested {
             document_id: raw.id.clone(),
@@ -262,6 +325,40 @@ impl Pipeline {
             chunks: stored.chunks,
             version: stored.version.clone(),
         })
+    }
+
+    /// Links a document to one of the same content. `None` when there is none.
+    async fn link(
+        &self,
+        collection: &str,
+        raw: &RawDocument,
+        version: &str,
+        target: &Target,
+    ) -> Result<Option<Ingested>> {
+        let Some(payload_patch) = derive::payload_patch(raw, target) else { return Ok(None) };
+        let entry = DocumentEntry {
+            id: raw.id.clone(),
+            uri: raw.uri.clone(),
+            title: String::new(),
+            media_type: String::new(),
+            version: version.to_owned(),
+            size_bytes: raw.data.len() as u64,
+            modified_ns: raw.modified_ns,
+            chunks: 0,
+            state: EntryState::Linked { to: String::new(), payload_patch },
+            source_id: raw.source_id.clone(),
+        };
+        let Some((seq_no, entry)) = self.sink.link_document(collection, entry).await? else {
+            return Ok(None);
+        };
+        self.counters.linked.add(1);
+        Ok(Some(Ingested {
+            document_id: entry.id,
+            outcome: Outcome::Linked,
+            seq_no,
+            chunks: entry.chunks,
+            version: entry.version,
+        }))
     }
 
     async fn prepare(
@@ -285,6 +382,56 @@ impl Pipeline {
             Ok((prepared, common, admission))
         })
         .await
+    }
+
+    /// The earlier document that this one says almost the same as, and what has to be remembered of this one.
+    async fn compare(
+        &self,
+        collection: &str,
+        id: &str,
+        signature: Signature,
+    ) -> Result<(Option<Near>, Vec<u8>)> {
+        let index = self.near_index(collection).await?;
+        let threshold = self.config.near_duplicate_threshold;
+        loop {
+            let (index, signature, id) = (Arc::clone(&index), signature.clone(), id.to_owned());
+            let step = {
+                let index = Arc::clone(&index);
+                let (id, signature) = (id.clone(), signature.clone());
+                move || {
+                    let mut index = index.lock();
+                    let found = index.find(&id, &signature, threshold);
+                    if found.is_none() {
+                        // From now on others are compared with it, though it is not stored yet.
+                        index.insert(&id, &id, signature);
+                    }
+                    Ok(found)
+                }
+            };
+            let Some(near) = blocking(step).await? else { return Ok((None, signature.note(&id))) };
+            let is_there = self.turns.is_taken(collection, &near.document_id)
+                || self.sink.document(collection, &near.document_id).await?.is_some();
+            if is_there {
+                index.lock().insert(&id, &near.group, signature.clone());
+                let note = signature.note(&near.group);
+                return Ok((Some(near), note));
+            }
+            index.lock().remove(&near.document_id);
+        }
+    }
+
+    async fn near_index(&self, collection: &str) -> Result<Arc<Mutex<NearIndex>>> {
+        let cell = Arc::clone(self.near.lock().entry(collection.to_owned()).or_default());
+        let make = || async {
+            let notes = self.sink.document_notes(collection).await?;
+            let restore = move || {
+                let mut index = NearIndex::default();
+                notes.iter().for_each(|(id, note)| index.restore(id, note));
+                Ok(Arc::new(Mutex::new(index)))
+            };
+            blocking(restore).await
+        };
+        cell.get_or_try_init(make).await.map(Arc::clone)
     }
 
     async fn fill_spaces(
@@ -315,13 +462,16 @@ impl Pipeline {
         &self,
         collection: &str,
         entry: DocumentEntry,
-        batch: arrow::array::RecordBatch,
-        held: (Turn, Admission),
+        (batch, note): (arrow::array::RecordBatch, Option<Vec<u8>>),
+        held: (Turn, Option<Turn>, Admission),
     ) -> Result<u64> {
         let (sink, collection) = (Arc::clone(&self.sink), collection.to_owned());
         let write = tokio::spawn(async move {
             let _held = held;
-            sink.put_document(&collection, entry, Some(batch)).await
+            match note {
+                Some(note) => sink.put_document_with_note(&collection, entry, batch, note).await,
+                None => sink.put_document(&collection, entry, Some(batch)).await,
+            }
         });
         write.await.map_err(|error| Error::new(ErrorKind::Internal, format!("a write was lost: {error}")))?
     }
@@ -337,8 +487,19 @@ fn check_bounds(raw: &RawDocument) -> Result<()> {
     Ok(())
 }
 
-fn is_current(entry: &DocumentEntry, version: &str) -> bool {
-    entry.state == EntryState::Indexed && entry.version == version
+/// `links`: a link is as good as points of its own.
+fn is_current(entry: &DocumentEntry, version: &str, links: bool) -> bool {
+    let is_searchable = match entry.state {
+        EntryState::Indexed => true,
+        EntryState::Linked { .. } => links,
+        EntryState::Failed { .. } | EntryState::Skipped { .. } => false,
+    };
+    is_searchable && identity::is_same_version(&entry.version, version)
+}
+
+/// The part of a version that documents of the same content share.
+fn content_of(version: &str) -> Option<&str> {
+    version.get(identity::VERSION_DIGITS..).filter(|content| !content.is_empty())
 }
 
 fn entry(raw: &RawDocument, prepared: &Prepared, version: String) -> DocumentEntry {
@@ -354,6 +515,15 @@ fn entry(raw: &RawDocument, prepared: &Prepared, version: String) -> DocumentEnt
         state: EntryState::Indexed,
         source_id: raw.source_id.clone(),
     }
+}
+
+/// A document with the signature of its text.
+async fn signed(prepared: Prepared) -> Result<(Prepared, Option<Signature>)> {
+    let sign = move || {
+        let signature = Signature::of(prepared.chunks.iter().map(|chunk| chunk.text.as_str()));
+        Ok((prepared, signature))
+    };
+    blocking(sign).await
 }
 
 /// What a document is, before it is read.

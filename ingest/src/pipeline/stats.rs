@@ -11,7 +11,9 @@ pub struct PipelineStats {
     pub extracted: u64,
     /// Documents that were stored.
     pub indexed: u64,
-    /// Points of these.
+    /// Documents that were linked to stored ones.
+    pub linked: u64,
+    /// Points of those that were stored.
     pub chunks: u64,
     /// Vectors that were asked of the embedding service; the others were taken from the stored version, or shared.
     pub embedded: u64,
@@ -22,6 +24,7 @@ pub(crate) struct Counters {
     pub unchanged: Counter,
     pub extracted: Counter,
     pub indexed: Counter,
+    pub linked: Counter,
     pub chunks: Counter,
     pub embedded: Counter,
 }
@@ -45,6 +48,7 @@ impl Counters {
             unchanged: self.unchanged.get(),
             extracted: self.extracted.get(),
             indexed: self.indexed.get(),
+            linked: self.linked.get(),
             chunks: self.chunks.get(),
             embedded: self.embedded.get(),
         }

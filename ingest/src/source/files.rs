@@ -335,7 +335,7 @@ impl Files {
         known.racy = false;
         known.retry_at = None;
         known.state = match entry.state {
-            EntryState::Indexed => FileState::Indexed,
+            EntryState::Indexed | EntryState::Linked { .. } => FileState::Indexed,
             EntryState::Failed { reason } => FileState::Failed { reason },
             EntryState::Skipped { reason } => FileState::Skipped { reason },
         };

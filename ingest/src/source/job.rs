@@ -202,7 +202,11 @@ impl Worker {
         };
         let older = self.sink.document(&self.source.collection, &shell.id).await?;
         let (title, media_type, chunks) =
-            older.map(|entry| (entry.title, entry.media_type, entry.chunks)).unwrap_or_default();
+            // A link has no points of its own that could stay.
+            older
+                .filter(|entry| !matches!(entry.state, EntryState::Linked { .. }))
+                .map(|entry| (entry.title, entry.media_type, entry.chunks))
+                .unwrap_or_default();
         let entry = DocumentEntry {
             id: shell.id,
             uri: shell.uri,

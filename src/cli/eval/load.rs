@@ -49,7 +49,7 @@ pub(super) async fn run(
     while let Some(reply) = replies.message().await? {
         loaded.seq_no = loaded.seq_no.max(reply.seq_no);
         match reply.outcome() {
-            DocumentOutcome::Indexed | DocumentOutcome::Unchanged => {
+            DocumentOutcome::Indexed | DocumentOutcome::Unchanged | DocumentOutcome::Linked => {
                 loaded.indexed += 1;
                 loaded.chunks += u64::from(reply.chunks);
             }

@@ -92,6 +92,8 @@ pub(super) fn request(
         metadata: Some(metadata(file, &about, reading)),
         chunk: reading.chunk.clone(),
         passwords: reading.passwords.clone(),
+        duplicates: reading.duplicates.into(),
+        near_duplicates: reading.near_duplicates,
         tag,
         ..IngestDocumentRequest::default()
     })

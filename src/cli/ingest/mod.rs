@@ -10,7 +10,7 @@ pub(super) mod watching;
 use std::path::PathBuf;
 
 use ragstone_ingest::document::PathFields;
-use ragstone_proto::v1::ChunkSettings;
+use ragstone_proto::v1::{ChunkSettings, Duplicates};
 
 use super::connection::{Connection, Target};
 use super::failure::{Failure, Outcome};
@@ -51,6 +51,13 @@ pub(super) struct Args {
     /// Passwords for encrypted files, one per line (for a watched folder they stand in the server's configuration)
     #[arg(long, value_name = "FILE", conflicts_with = "watch")]
     passwords: Option<PathBuf>,
+    /// What becomes of a document whose content is stored already under another name: keep (store it again) or link (store
+    /// it once and name the others with its hits) [default: as the server is configured]
+    #[arg(long, value_name = "WHAT", value_parser = parse_duplicates)]
+    duplicates: Option<Duplicates>,
+    /// Mark documents that say almost the same as an earlier one, for `ragstone search --collapse`
+    #[arg(long)]
+    near_duplicates: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -65,6 +72,8 @@ pub(in crate::cli) struct Reading {
     pub(in crate::cli) chunk: Option<ChunkSettings>,
     pub(in crate::cli) passwords: Vec<String>,
     pub(in crate::cli) poll: bool,
+    pub(in crate::cli) duplicates: Duplicates,
+    pub(in crate::cli) near_duplicates: Option<bool>,
 }
 
 impl Reading {
@@ -79,7 +88,17 @@ impl Reading {
             chunk: chunk_settings::parse(&args.chunk).map_err(Failure::usage)?,
             passwords: passwords.lines().map(str::to_owned).collect(),
             poll: args.poll,
+            duplicates: args.duplicates.unwrap_or_default(),
+            near_duplicates: args.near_duplicates.then_some(true),
         })
+    }
+}
+
+fn parse_duplicates(text: &str) -> Result<Duplicates, String> {
+    match text {
+        "keep" => Ok(Duplicates::Keep),
+        "link" => Ok(Duplicates::Link),
+        _ => Err("expected keep or link".into()),
     }
 }
 

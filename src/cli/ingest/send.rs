@@ -29,6 +29,7 @@ const READ_AHEAD: usize = 4;
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Summary {
     indexed: u64,
+    linked: u64,
     unchanged: u64,
     chunks: u64,
     seq_no: u64,
@@ -177,6 +178,7 @@ impl Summary {
                 self.indexed += 1;
                 self.chunks += u64::from(reply.chunks);
             }
+            DocumentOutcome::Linked => self.linked += 1,
             DocumentOutcome::Unchanged => self.unchanged += 1,
             DocumentOutcome::Failed | DocumentOutcome::Unspecified => {
                 let file = usize::try_from(reply.tag).ok().and_then(|tag| files.get(tag));
@@ -206,21 +208,22 @@ fn report(args: &Args, summary: &Summary, found: u64, stopped: bool) -> Outcome 
         let failed: Vec<_> =
             summary.failed.iter().map(|(file, reason)| json!({"file": file, "reason": reason})).collect();
         print_json(&json!({
-            "files": found, "indexed": summary.indexed, "unchanged": summary.unchanged, "chunks": summary.chunks,
+            "files": found, "indexed": summary.indexed, "linked": summary.linked, "unchanged": summary.unchanged, "chunks": summary.chunks,
             "failed": failed, "seq_no": summary.seq_no, "stopped": stopped,
         }))?;
     } else {
         eprintln!(
-            "{} indexed in {}, {} unchanged, {} failed, of {}",
+            "{} indexed in {}, {}{} unchanged, {} failed, of {}",
             summary.indexed,
             count(summary.chunks, "chunk"),
+            if summary.linked > 0 { format!("{} linked, ", summary.linked) } else { String::new() },
             summary.unchanged,
             summary.failed.len(),
             count(found, "file")
         );
     }
     if stopped {
-        let durable = summary.indexed + summary.unchanged;
+        let durable = summary.indexed + summary.linked + summary.unchanged;
         return Err(Failure::failed(format!("stopped; {durable} of {} are durable", count(found, "file"))));
     }
     if summary.named_failed {

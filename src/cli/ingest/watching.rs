@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ragstone_proto::v1::{
-    AddSourceRequest, FileState, ListSourceFilesRequest, ListSourcesRequest, Source, SourceState,
+    AddSourceRequest, Duplicates, FileState, ListSourceFilesRequest, ListSourcesRequest, Source, SourceState,
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -68,8 +68,12 @@ pub(in crate::cli) async fn add_source(
     let mut ingest = connection.ingest();
     let known =
         ingest.list_sources(ListSourcesRequest { collection: collection.to_owned() }).await?.into_inner();
-    let asks_for_nothing =
-        ignore.is_empty() && reading.path_fields.is_none() && reading.chunk.is_none() && !reading.poll;
+    let asks_for_nothing = ignore.is_empty()
+        && reading.path_fields.is_none()
+        && reading.chunk.is_none()
+        && !reading.poll
+        && reading.duplicates == Duplicates::Unspecified
+        && reading.near_duplicates.is_none();
     let known = known.sources.into_iter().find(|source| source.path == path);
     if let Some(source) = known.filter(|_| asks_for_nothing) {
         return Ok(source);
@@ -81,6 +85,8 @@ pub(in crate::cli) async fn add_source(
         path_fields: reading.path_fields.as_ref().map(|rule| rule.pattern().to_owned()).unwrap_or_default(),
         chunk: reading.chunk.clone(),
         poll: reading.poll,
+        duplicates: reading.duplicates.into(),
+        near_duplicates: reading.near_duplicates,
     };
     Ok(ingest.add_source(request).await?.into_inner().source.unwrap_or_default())
 }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use ragstone_index::collection::Copies;
 use ragstone_index::document::{DocumentRecord, DocumentState};
-use ragstone_ingest::document::{IngestOptions, Passwords, Progress, RawDocument};
+use ragstone_ingest::document::{Duplicates, IngestOptions, Passwords, Progress, RawDocument};
 use ragstone_ingest::pipeline::{Ingested, Outcome};
 use ragstone_proto::v1;
 use ragstone_proto::v1::ingest_document_request::Content;
@@ -76,6 +77,8 @@ pub fn raw(request: v1::IngestDocumentRequest) -> Result<RawDocument> {
             passwords: Passwords::new(request.passwords)?,
             path_fields: None,
             chunk: chunk::settings(request.chunk)?,
+            duplicates: duplicates(request.duplicates)?,
+            near_duplicates: request.near_duplicates,
         }),
         progress: Progress::default(),
     })
@@ -86,6 +89,7 @@ pub fn ingested(ingested: Ingested, tag: u64) -> v1::IngestDocumentResponse {
     let outcome = match ingested.outcome {
         Outcome::Indexed => v1::DocumentOutcome::Indexed,
         Outcome::Unchanged => v1::DocumentOutcome::Unchanged,
+        Outcome::Linked => v1::DocumentOutcome::Linked,
     };
     v1::IngestDocumentResponse {
         document_id: ingested.document_id,
@@ -114,12 +118,44 @@ pub fn failed(document_id: String, error: &Error, tag: u64) -> v1::IngestDocumen
     }
 }
 
-/// A document's record on the wire.
+/// What becomes of documents whose content is stored already; `None` where a request does not say.
+pub fn duplicates(wire: i32) -> Result<Option<Duplicates>> {
+    match v1::Duplicates::try_from(wire) {
+        Ok(v1::Duplicates::Unspecified) => Ok(None),
+        Ok(v1::Duplicates::Keep) => Ok(Some(Duplicates::Keep)),
+        Ok(v1::Duplicates::Link) => Ok(Some(Duplicates::Link)),
+        Err(_) => Err(Error::invalid("duplicates", format!("{wire} is not known here"))),
+    }
+}
+
+/// The same on the wire.
+pub fn duplicates_to_wire(duplicates: Option<Duplicates>) -> i32 {
+    let duplicates = match duplicates {
+        None => v1::Duplicates::Unspecified,
+        Some(Duplicates::Keep) => v1::Duplicates::Keep,
+        Some(Duplicates::Link) => v1::Duplicates::Link,
+    };
+    duplicates.into()
+}
+
+/// Where documents lie, and how many there are.
+pub fn locations(copies: &Copies) -> (Vec<v1::Location>, u32) {
+    let location =
+        |record: &DocumentRecord| v1::Location { document_id: record.id.clone(), uri: record.uri.clone() };
+    (copies.first.iter().map(location).collect(), u32::try_from(copies.total).unwrap_or(u32::MAX))
+}
+
+/// A document's record on the wire, without those that are linked to it.
 pub fn document(record: DocumentRecord) -> v1::Document {
+    let mut linked_to = String::new();
     let (state, error) = match record.state {
         DocumentState::Indexed => (v1::DocumentState::Indexed, String::new()),
         DocumentState::Failed { reason } | DocumentState::Skipped { reason } => {
             (v1::DocumentState::Failed, reason)
+        }
+        DocumentState::Linked { to, .. } => {
+            linked_to = to;
+            (v1::DocumentState::Linked, String::new())
         }
     };
     v1::Document {
@@ -134,6 +170,9 @@ pub fn document(record: DocumentRecord) -> v1::Document {
         error,
         indexed_at: rfc3339(record.indexed_at_us),
         source_id: record.source_id,
+        linked_to,
+        also_at: Vec::new(),
+        also_at_total: 0,
     }
 }
 

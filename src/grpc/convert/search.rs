@@ -1,11 +1,11 @@
 //! Searches and their hits.
 
 use ragstone_index::schema::RecallTarget;
-use ragstone_index::search::{Fusion, Hit, LegScore, MAX_EF, MAX_LIMIT, Select};
+use ragstone_index::search::{Fusion, Hit, LegScore, MAX_EF, MAX_LIMIT, Origin, Select};
 use ragstone_proto::v1;
 use ragstone_proto::v1::fusion::Method;
 
-use super::{filter, payload, select, vector};
+use super::{document, filter, payload, select, vector};
 use crate::app::error::{Error, Result};
 use crate::app::parents::Parent;
 use crate::app::search::{Answer, MAX_PARENTS, Mode, Query};
@@ -36,10 +36,11 @@ pub fn query(request: v1::SearchRequest) -> Result<Query> {
             format!("offset + limit is {}, over {MAX_LIMIT}", limit + offset),
         ));
     }
-    if request.with_parents && limit + offset > MAX_PARENTS {
+    if (request.with_parents || request.collapse_near_duplicates) && limit + offset > MAX_PARENTS {
+        let what = if request.with_parents { "with_parents" } else { "collapse_near_duplicates" };
         return Err(Error::invalid(
             "limit",
-            format!("with_parents gives at most {MAX_PARENTS} hits, offset included"),
+            format!("{what} gives at most {MAX_PARENTS} hits, offset included"),
         ));
     }
     if request.score_threshold.is_some_and(|score| !score.is_finite()) {
@@ -77,6 +78,7 @@ pub fn query(request: v1::SearchRequest) -> Result<Query> {
         min_seq_no: request.min_seq_no,
         explain: request.explain,
         parents: request.with_parents,
+        collapse: request.collapse_near_duplicates,
     })
 }
 
@@ -116,8 +118,21 @@ pub fn reply(answer: Answer) -> v1::SearchResponse {
     let plan = answer.explain.then(|| v1::Plan { steps: answer.plan, phases: phases.collect() });
     let highlights = answer.highlights;
     let mut parents = answer.parents.into_iter();
+    let copies = answer.copies;
+    let hit = |found: Hit| {
+        let copies = copies.get(&found.point.origin.document_id);
+        let (also_at, also_at_total) = copies.map(document::locations).unwrap_or_default();
+        let near_duplicates = answer.collapsed.get(&found.point.origin.document_id);
+        let near_duplicates = near_duplicates.into_iter().flatten().map(location).collect();
+        v1::Hit {
+            also_at,
+            also_at_total,
+            near_duplicates,
+            ..hit(found, highlights, parents.next().flatten())
+        }
+    };
     v1::SearchResponse {
-        hits: answer.hits.into_iter().map(|found| hit(found, highlights, parents.next().flatten())).collect(),
+        hits: answer.hits.into_iter().map(hit).collect(),
         seq_no: answer.seq_no,
         elapsed_us: answer.elapsed.as_micros() as u64,
         plan,
@@ -150,7 +165,14 @@ fn hit(hit: Hit, highlights: bool, parent: Option<Parent>) -> v1::Hit {
             span_start: parent.span.start,
             span_end: parent.span.end,
         }),
+        also_at: Vec::new(),
+        also_at_total: 0,
+        near_duplicates: Vec::new(),
     }
+}
+
+fn location(origin: &Origin) -> v1::Location {
+    v1::Location { document_id: origin.document_id.clone(), uri: origin.uri.clone() }
 }
 
 fn wire_spans(spans: &[std::ops::Range<usize>]) -> Vec<v1::Span> {
