@@ -114,7 +114,9 @@ async fn over<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap()
 }
 
-fn names(found: Result<Vec<(String, (Arc<Object>, ImportFormat))>>) -> Vec<String> {
+type Found = (String, (Arc<Object>, ImportFormat));
+
+fn names(found: Result<Vec<Found>>) -> Vec<String> {
     found.unwrap().into_iter().map(|(name, _)| name.trim_start_matches("s3://b/").to_owned()).collect()
 }
 
