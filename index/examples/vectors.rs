@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! cargo run --release -p ragstone-index --example vectors -- DIR [--threads N] [--m N] [--efc N] [--distance cosine] [--queries N]
-//!     [--index FILE] [--ef LIST] [--runs N] [--filters no]
+//!     [--index FILE] [--ef LIST] [--runs N] [--filters no] [--grow-from N [--deleted SHARE]] [--without N]
 //! ```
 //!
 //! DIR holds `base.npy` and `queries.npy`: f32, C order, two dimensions. The truth is computed by an exact scan. `--index`
-//! keeps the built index in a file, or takes it from there. A rate is the median of `--runs` (5). Searches
+//! keeps the built index in a file, or takes it from there. `--grow-from` builds a graph of the first N vectors, deletes a share
+//! of them and grows it by the rest, as a compaction does; `--without N` builds from nothing what that leaves. A rate is the median of `--runs` (5). Searches
 //! run on one thread, without the network, the log or payload: what is measured is the vector index alone.
 #![allow(clippy::print_stdout, reason = "prints its measurements")]
 
@@ -18,8 +19,8 @@ use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use ragstone_index::schema::Distance;
 use ragstone_index::vector::{
-    PreparedQuery, Scored, SearchParams, SegmentVectors, VectorColumn, VectorsParams, build_index,
-    prepare_vector,
+    Ancestor, PreparedQuery, Scored, SearchParams, SegmentVectors, VectorColumn, VectorsParams, build_index,
+    grow_index, prepare_vector,
 };
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
@@ -46,6 +47,7 @@ fn main() -> Result<()> {
     let mut distance = Distance::Cosine;
     let mut most_queries = usize::MAX;
     let (mut beams, mut runs, mut filters, mut kept) = (BEAMS.to_vec(), 5, true, None);
+    let (mut grow_from, mut without, mut deleted) = (0, 0, 0.0);
     while let Some(flag) = arguments.next() {
         let value = arguments.next().with_context(|| format!("{flag} needs a value"))?;
         match flag.as_str() {
@@ -55,6 +57,9 @@ fn main() -> Result<()> {
             "--ef" => beams = value.split(',').map(str::parse).collect::<Result<_, _>>()?,
             "--runs" => runs = value.parse()?,
             "--filters" => filters = value != "no",
+            "--grow-from" => grow_from = value.parse()?,
+            "--without" => without = value.parse()?,
+            "--deleted" => deleted = value.parse()?,
             "--index" => kept = Some(value),
             "--queries" => most_queries = value.parse()?,
             "--distance" => distance = serde_json::from_value(serde_json::Value::String(value))?,
@@ -67,6 +72,32 @@ fn main() -> Result<()> {
     for vector in base.chunks_mut(dimension) {
         prepare_vector(distance, vector).map_err(anyhow::Error::msg)?;
     }
+    let of_first = grow_from.max(without).min(base.len() / dimension);
+    let live: RoaringBitmap = (0..of_first as u32).filter(|row| scattered(*row) >= deleted).collect();
+    let never = AtomicBool::new(false);
+    let mut older = None;
+    if of_first > 0 {
+        let first = base.get(..of_first * dimension).unwrap_or_default();
+        if grow_from > 0 {
+            let column = VectorColumn { dimension, data: first, present: None };
+            let start = Instant::now();
+            let built = build_index(&column, distance, &params, &never)?.context("too few rows")?;
+            println!("built {of_first} x {dimension} in {:.1} s", start.elapsed().as_secs_f64());
+            let mut index = Vec::new();
+            built.write_to(&mut index)?;
+            let vectors = Bytes::copy_from_slice(bytemuck::cast_slice(first));
+            let (path, index) = (Path::new("memory"), Some(Bytes::from(index)));
+            older = Some(SegmentVectors::open(path, distance, dimension, of_first, vectors, None, index)?);
+        }
+        let mut left = Vec::with_capacity(base.len());
+        for (row, vector) in (0..).zip(base.chunks(dimension)) {
+            if row >= of_first as u32 || live.contains(row) {
+                left.extend_from_slice(vector);
+            }
+        }
+        base = left;
+    }
+    let ancestor = older.as_ref().map(|vectors| Ancestor { vectors, live: &live });
     let rows = base.len() / dimension;
 
     let start = Instant::now();
@@ -74,7 +105,7 @@ fn main() -> Result<()> {
         Some(index) => index,
         None => {
             let column = VectorColumn { dimension, data: &base, present: None };
-            let built = build_index(&column, distance, &params, &AtomicBool::new(false))?;
+            let built = grow_index(&column, ancestor.as_ref(), distance, &params, &never, &|| ())?;
             let mut index = Vec::new();
             built.context("too few rows")?.write_to(&mut index)?;
             let seconds = start.elapsed().as_secs_f64();
@@ -87,13 +118,14 @@ fn main() -> Result<()> {
     };
     let index = in_large_pages(&index)?;
     let vectors = Bytes::copy_from_slice(bytemuck::cast_slice(&base));
-    drop(base);
+    drop((base, older));
     let start = Instant::now();
     let path = Path::new("memory");
     let segment = SegmentVectors::open(path, distance, dimension, rows, vectors, None, Some(index))?;
     if let Some(graph) = segment.report().graph {
         let beams = graph.calibration.iter().map(|beam| format!("{} {:.4}", beam.ef, beam.recall));
         println!("expected: {}", beams.collect::<Vec<_>>().join(", "));
+        println!("{} vectors taken over from an older graph", graph.inherited);
     }
     println!("opened in {:.3} s", start.elapsed().as_secs_f64());
 

@@ -132,6 +132,7 @@ fn segment_tables(stats: &CollectionStats) -> String {
             "codes",
             "graph",
             "links",
+            "grown",
             "walked on",
             "code recall",
             "beams",
@@ -153,7 +154,7 @@ fn index_row(segment: u64, index: &VectorIndexStats) -> Vec<String> {
         bytes(index.vector_bytes),
     ];
     let Some(graph) = &index.graph else {
-        row.extend(["-", "-", "-", "every vector", "-", "-"].map(str::to_owned));
+        row.extend(["-", "-", "-", "-", "every vector", "-", "-"].map(str::to_owned));
         return row;
     };
     let walked_on = if graph.quantization == "none" { "originals" } else { &graph.quantization };
@@ -163,6 +164,7 @@ fn index_row(segment: u64, index: &VectorIndexStats) -> Vec<String> {
         bytes(graph.code_bytes),
         bytes(graph.graph_bytes),
         graph.m.to_string(),
+        percent(graph.inherited as f64 / index.vectors.max(1) as f64),
         walked_on.to_owned(),
         graph.code_recall.map_or("-".to_owned(), |recall| share(recall.into())),
         if beams.is_empty() { "-".to_owned() } else { beams.join(", ") },
@@ -220,6 +222,8 @@ mod tests {
             code_bytes: 384_000,
             graph_bytes: 140_000,
             code_recall: Some(0.9985),
+            inherited: 820,
+            generation: 1,
             calibration: vec![
                 CalibratedBeam { recall: 0.95, ef: 24 },
                 CalibratedBeam { recall: 0.99, ef: 60 },
@@ -272,8 +276,8 @@ mod tests {
             assert!(squeezed.into_iter().any(|line| line == words), "{words:?} in\n{text}");
         };
         has_line("1 1000 12.5% 3.0 MiB");
-        has_line("1 text 1000 1.5 MiB 375.0 KiB 136.7 KiB 16 int8 0.9985 0.95: 24, 0.99: 60");
-        has_line("2 text 1000 1.5 MiB - - - every vector - -");
+        has_line("1 text 1000 1.5 MiB 375.0 KiB 136.7 KiB 16 82.0% int8 0.9985 0.95: 24, 0.99: 60");
+        has_line("2 text 1000 1.5 MiB - - - - every vector - -");
         has_line("segments take 1.14 times the room of their live rows");
         has_line("notes text 0.9925 1 0.99 40 2");
         has_line(

@@ -271,6 +271,7 @@ fn vector_index(index: &VectorIndexStats) -> Json {
             "m": graph.m, "ef_construct": graph.ef_construct, "quantization": graph.quantization,
             "code_bytes": graph.code_bytes, "graph_bytes": graph.graph_bytes,
             "code_recall": graph.code_recall.map(decimal), "calibration": calibration.collect::<Json>(),
+            "inherited": graph.inherited, "generation": graph.generation,
         })
     });
     json!({

@@ -22,12 +22,10 @@ use crate::heap;
 use crate::schema::{CollectionSchema, HnswOptions, Quantization, VectorSpace};
 use crate::segment::{LiveRows, Part, Segment, segment_dir};
 use crate::store::StoreOptions;
+use crate::vector::GROWN_DELETED_SHARE;
 
 /// Rows of the smallest size class.
 const SMALLEST_CLASS_ROWS: u64 = 4_096;
-/// Share of deleted rows up to which the rows of the largest input come first and in their order, so that what was built
-/// over them can be grown rather than built again.
-const GROWN_DELETED_SHARE: f64 = 0.1;
 
 /// What the choice of segments depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,15 +117,19 @@ impl Collection {
         self.check_before_copy(ids, &snapshot.schema)?;
         let sizes: Vec<(u64, u64)> =
             inputs.iter().map(|view| (u64::from(view.rows), view.live_len())).collect();
-        if let Some(grown) = grown(&sizes) {
+        // The rows of the largest come first and in their order, so that what was built over them can be grown.
+        let grown = grown(&sizes);
+        if let Some(grown) = grown {
             inputs.get_mut(..=grown).unwrap_or_default().rotate_right(1);
         }
+        let first = inputs.first().and_then(|view| view.segment()).map(|segment| segment.id);
+        let grow = grown.is_some() && first.is_some_and(|id| self.health.is_known_whole(id));
         let rows = LiveRows::new(inputs.iter().map(|view| (view.part.clone(), view.live())).collect());
         let (id, schema) = {
             let mut state = self.state.lock();
             (state.manifest.take_segment_id(), Arc::clone(&state.tables.schema))
         };
-        let merged = self.build_segment(id, &schema, &rows)?;
+        let merged = self.build_segment(id, &schema, &rows, grow)?;
         let inputs: Vec<u64> =
             inputs.iter().filter_map(|view| view.segment().map(|segment| segment.id)).collect();
         let installed = self.install_merged(&inputs, &rows, merged);
@@ -313,9 +315,10 @@ mod tests {
     }
 
     #[test]
-    fn a_merge_grows_from_the_largest_input_with_few_deleted_rows() {
+    fn a_merge_grows_from_the_largest_input_unless_many_of_its_rows_are_deleted() {
         assert_eq!(grown(&[(10, 10), (100, 95), (50, 50)]), Some(1));
-        assert_eq!(grown(&[(10, 10), (100, 80), (50, 50)]), None);
+        assert_eq!(grown(&[(10, 10), (100, 75), (50, 50)]), Some(1));
+        assert_eq!(grown(&[(10, 10), (100, 60), (50, 50)]), None);
         assert_eq!(grown(&[(10, 0)]), None);
         assert_eq!(grown(&[]), None);
     }

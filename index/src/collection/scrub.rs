@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use crate::collection::Collection;
 use crate::error::{Error, Result};
 use crate::schema::CollectionSchema;
-use crate::segment::{Extent, Findings, verify_segment};
+use crate::segment::{Findings, verify_segment};
 
 /// Bytes that scrubbing reads in a second, so that searches keep the disk.
 const BYTES_PER_S: f64 = (128 << 20) as f64;
@@ -30,6 +30,8 @@ pub(crate) struct Health {
 enum Condition {
     /// Written by this process, or read and found as written.
     Whole,
+    /// Rows and vectors are as written, something derived from them is not.
+    Derivable,
     /// Rows or vectors are not as written.
     Damaged(String),
 }
@@ -43,6 +45,7 @@ impl Health {
     fn note(&self, segment: u64, findings: &Findings) {
         let condition = match findings.truth.first() {
             Some(error) => Condition::Damaged(error.to_string()),
+            None if !findings.derived.is_empty() => Condition::Derivable,
             None => Condition::Whole,
         };
         self.segments.lock().insert(segment, condition);
@@ -50,6 +53,11 @@ impl Health {
 
     fn known(&self, segment: u64) -> Option<Condition> {
         self.segments.lock().get(&segment).cloned()
+    }
+
+    /// Whether every file of a segment is known to be as written, those that are derived included.
+    pub(crate) fn is_known_whole(&self, segment: u64) -> bool {
+        self.known(segment) == Some(Condition::Whole)
     }
 
     /// Forgets a segment that is gone.
@@ -134,14 +142,15 @@ impl Collection {
                 }
             }
         };
-        verify_segment(&*self.directory, id, schema, Extent::All, &mut each_piece)
+        verify_segment(&*self.directory, id, schema, &mut each_piece)
     }
 
-    /// Checks rows and vectors of segments that are about to be copied, unless that is known.
+    /// Checks segments that are about to be copied, unless what they are is known. Damage of what is derived from rows and
+    /// vectors is no error: they are copied, and the rest is made anew.
     pub(super) fn check_before_copy(&self, ids: &[u64], schema: &CollectionSchema) -> Result<()> {
         for id in ids {
             match self.health.known(*id) {
-                Some(Condition::Whole) => continue,
+                Some(Condition::Whole | Condition::Derivable) => continue,
                 Some(Condition::Damaged(message)) => {
                     return Err(Error::corrupt(crate::segment::segment_dir(*id), 0, message));
                 }
@@ -151,10 +160,14 @@ impl Collection {
                 true => Err(Error::FailedPrecondition("the collection is closed".into())),
                 false => Ok(()),
             };
-            let mut findings = verify_segment(&*self.directory, *id, schema, Extent::Truth, &mut go_on)?;
+            let mut findings = verify_segment(&*self.directory, *id, schema, &mut go_on)?;
             if !findings.truth.is_empty() {
                 self.health.note(*id, &findings);
                 return Err(findings.truth.swap_remove(0));
+            }
+            // Otherwise left to be found again, should what is about to replace it fail.
+            if findings.derived.is_empty() {
+                self.health.is_whole(*id);
             }
         }
         Ok(())

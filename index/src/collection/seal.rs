@@ -92,18 +92,20 @@ impl Collection {
         };
         let rows = LiveRows::new(vec![(Part::Memtable(Arc::clone(&memtable)), live)]);
         let started = Instant::now();
-        let segment = self.build_segment(id, &schema, &rows)?;
+        let segment = self.build_segment(id, &schema, &rows, false)?;
         self.install_sealed(&memtable, &rows, segment)?;
         self.state.lock().pace.sealed(rows.len(), started.elapsed());
         Ok(true)
     }
 
-    /// Builds a segment of these rows, if there are any. Takes no lock.
+    /// Builds a segment of these rows, if there are any; `grow`: its graphs may start from those of the first part. Takes no
+    /// lock.
     pub(super) fn build_segment(
         &self,
         id: u64,
         schema: &CollectionSchema,
         rows: &LiveRows,
+        grow: bool,
     ) -> Result<Option<Arc<Segment>>> {
         let built = build_segment(&SegmentPlan {
             directory: &*self.directory,
@@ -111,6 +113,7 @@ impl Collection {
             schema,
             rows,
             vectors: &self.vectors_params(),
+            grow,
             cancel: &self.closed,
         })?;
         if built.is_some() {

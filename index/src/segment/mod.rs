@@ -21,7 +21,7 @@ pub(crate) use self::build::build_segment;
 pub(crate) use self::open::open_segment;
 pub(crate) use self::rows_file::{Decoded, SegmentBatch};
 pub(crate) use self::source::{LiveRows, Part};
-pub(crate) use self::verify::{Extent, Findings, verify_segment};
+pub(crate) use self::verify::{Findings, verify_segment};
 pub(crate) use self::write::SegmentPlan;
 
 use self::expiry::ExpiryIndex;

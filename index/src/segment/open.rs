@@ -139,7 +139,7 @@ fn open_vectors(
         )
         .map(|vectors| vectors.kept(space.index.storage, residency.clone()))
     };
-    let rebuild = || write_graph(directory, files, space, &present, params, &AtomicBool::new(false));
+    let rebuild = || write_graph(directory, files, space, &present, None, params, &AtomicBool::new(false));
     Ok((rebuilt_if_damaged(directory, &[files.graph(&space.name)], open, rebuild)?, data.clone()))
 }
 

@@ -81,6 +81,14 @@ impl LiveRows {
         Self { parts }
     }
 
+    /// The first part and its live rows, if it is a segment.
+    pub(crate) fn first_segment(&self) -> Option<(&Segment, &RoaringBitmap)> {
+        match self.parts.first()? {
+            (Part::Segment(segment), live) => Some((segment, live)),
+            (Part::Memtable(_), _) => None,
+        }
+    }
+
     /// Number of rows.
     pub(crate) fn len(&self) -> u64 {
         self.parts.iter().map(|(_, live)| live.len()).sum()

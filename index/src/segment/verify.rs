@@ -10,15 +10,6 @@ use crate::file_format::{FileKind, verify_file};
 use crate::schema::CollectionSchema;
 use crate::segment::{EXPIRY, GRAPH, IDS, KEYWORDS, PRESENT, ROWS, SegmentFiles, VECTORS};
 
-/// What of a segment to check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Extent {
-    /// What everything else is derived from: rows and vectors.
-    Truth,
-    /// All files.
-    All,
-}
-
 /// What was found.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
@@ -33,7 +24,6 @@ pub(crate) fn verify_segment(
     directory: &dyn Directory,
     id: u64,
     schema: &CollectionSchema,
-    extent: Extent,
     each_piece: &mut dyn FnMut(usize) -> Result<()>,
 ) -> Result<Findings> {
     let files = SegmentFiles::new(id);
@@ -49,9 +39,6 @@ pub(crate) fn verify_segment(
     for space in &schema.vectors {
         findings.truth.extend(check(files.vectors(&space.name), VECTORS)?);
         findings.truth.extend(check(files.present(&space.name), PRESENT)?);
-    }
-    if extent == Extent::Truth {
-        return Ok(findings);
     }
     findings.derived.extend(check(files.ids(), IDS)?);
     findings.derived.extend(check(files.documents(), IDS)?);

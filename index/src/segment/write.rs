@@ -20,7 +20,7 @@ use crate::segment::rows_file::read_batches;
 use crate::segment::{
     EXPIRY, GRAPH, IDS, KEYWORDS, LiveRows, PRESENT, ROWS, SegmentBatch, SegmentFiles, VECTORS, as_path,
 };
-use crate::vector::{VectorColumn, VectorsParams, build_index_telling};
+use crate::vector::{Ancestor, VectorColumn, VectorsParams, grow_index};
 
 /// What a new segment is made of, and how.
 pub(crate) struct SegmentPlan<'a> {
@@ -34,6 +34,8 @@ pub(crate) struct SegmentPlan<'a> {
     pub(crate) rows: &'a LiveRows,
     /// How graphs are built, where the schema leaves it open.
     pub(crate) vectors: &'a VectorsParams,
+    /// Whether the graphs of the first part, if it is a segment, are known to be as written and may be grown.
+    pub(crate) grow: bool,
     /// Set to give up between two steps.
     pub(crate) cancel: &'a AtomicBool,
 }
@@ -53,7 +55,13 @@ pub(crate) fn write_segment(plan: &SegmentPlan<'_>) -> Result<u32> {
     write_expiry(plan.directory, &files, &batches)?;
     for (space, definition) in plan.schema.vectors.iter().enumerate() {
         let present = write_vectors(plan, &files, space, definition)?;
-        write_graph(plan.directory, &files, definition, &present, plan.vectors, plan.cancel)?;
+        let ancestor = plan
+            .rows
+            .first_segment()
+            .filter(|_| plan.grow)
+            .and_then(|(segment, live)| segment.vectors(space).map(|vectors| Ancestor { vectors, live }));
+        let ancestor = ancestor.as_ref();
+        write_graph(plan.directory, &files, definition, &present, ancestor, plan.vectors, plan.cancel)?;
     }
     write_keywords(plan.directory, &files, plan.schema, &batches)?;
     Ok(count)
@@ -145,12 +153,14 @@ fn write_vectors(
     Ok(present)
 }
 
-/// Builds and writes the graph of a space from its vectors file, as the space wants it; a small one gets none.
+/// Builds and writes the graph of a space from its vectors file, as the space wants it, from an older graph where that pays;
+/// a small one gets none.
 pub(super) fn write_graph(
     directory: &dyn Directory,
     files: &SegmentFiles,
     definition: &VectorSpace,
     present: &RoaringBitmap,
+    ancestor: Option<&Ancestor<'_>>,
     params: &VectorsParams,
     cancel: &AtomicBool,
 ) -> Result<()> {
@@ -166,9 +176,8 @@ pub(super) fn write_graph(
         quantization,
         ..*params
     };
-    if let Some(index) =
-        build_index_telling(&column, definition.distance, &params, cancel, &|| residency.release_all())?
-    {
+    let read = || residency.release_all();
+    if let Some(index) = grow_index(&column, ancestor, definition.distance, &params, cancel, &read)? {
         let path = files.graph(&definition.name);
         seal_file(directory, &path, GRAPH, |writer| {
             index.write_to(writer).map_err(|error| Error::io(&path, error))

@@ -17,10 +17,19 @@ use crate::vector::distance::CodeKernel;
 use crate::vector::graph::builder::{BuildOptions, Graph, build_graph};
 use crate::vector::graph::connect::connect;
 use crate::vector::graph::format::{self, Header, Measured, Parts};
+use crate::vector::graph::grow::Inherited;
 use crate::vector::kernels::Codes;
+use crate::vector::segment::SegmentVectors;
 
 /// With fewer vectors a scan is as fast as a graph, and nothing is built.
 pub const MIN_GRAPH_ROWS: usize = 1_000;
+
+/// Share of the rows of an older segment up to which they may have been deleted for its graph to be grown.
+pub(crate) const GROWN_DELETED_SHARE: f64 = 0.3;
+/// Share of the nodes of a graph that have to come from an older one for that to be grown.
+const GROWN_LEAST_SHARE: f64 = 0.5;
+/// How often graphs are grown from one that was grown: each time a few links are worse than they were.
+const MOST_GENERATIONS: u32 = 8;
 
 /// How a graph is built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +68,15 @@ pub struct VectorColumn<'a> {
     pub data: &'a [f32],
     /// Rows that have a vector; `None`: all.
     pub present: Option<&'a RoaringBitmap>,
+}
+
+/// An older segment whose live rows are the first of a new column, in their order: its graph may be grown into the new one.
+#[derive(Debug, Clone, Copy)]
+pub struct Ancestor<'a> {
+    /// Its vectors, of the same space.
+    pub vectors: &'a SegmentVectors,
+    /// Those of its rows that are in the new column.
+    pub live: &'a RoaringBitmap,
 }
 
 /// Codes and graph of a column, built and not yet written.
@@ -101,13 +119,20 @@ pub fn build_index(
     params: &VectorsParams,
     cancel: &AtomicBool,
 ) -> Result<Option<BuiltIndex>> {
-    build_index_telling(column, distance, params, cancel, &|| ())
+    grow_index(column, None, distance, params, cancel, &|| ())
 }
 
-/// [`build_index`] that calls `read` when the column has been read for the last time, if that is before the end: from then
-/// on there are codes in its place.
-pub fn build_index_telling(
+/// [`build_index`] that grows the graph of an ancestor where that pays: where it was built with the same links and beam, at
+/// least half of the column comes from it, and no more than three tenths of it were deleted.
+///
+/// Calls `read` when the column has been read for the last time, if that is before the end: from then on there are codes in
+/// its place.
+///
+/// # Errors
+/// As [`build_index`].
+pub fn grow_index(
     column: &VectorColumn<'_>,
+    ancestor: Option<&Ancestor<'_>>,
     distance: Distance,
     params: &VectorsParams,
     cancel: &AtomicBool,
@@ -155,7 +180,12 @@ pub fn build_index_telling(
             threads: params.threads,
             seed: params.seed,
         };
-        let mut graph = build_graph(&points, nodes, &options, cancel)?;
+        let inherited =
+            ancestor.and_then(|ancestor| inherited(ancestor, distance, dimension, row_map, nodes, params));
+        let generation = inherited.as_ref().map_or(0, |(_, generation)| generation + 1);
+        let inherited = inherited.map(|(inherited, _)| inherited);
+        let mut graph = build_graph(&points, nodes, inherited.as_ref(), &options, cancel)?;
+        let inherited = inherited.map_or(0, |inherited| inherited.len() as u32);
         let links = connect(&points, &mut graph);
         let bits = match params.quantization {
             Quantization::None => None,
@@ -171,6 +201,8 @@ pub fn build_index_telling(
         };
         tracing::debug!(
             nodes,
+            inherited,
+            generation,
             dimension,
             links,
             codes = encoded.is_some(),
@@ -191,6 +223,8 @@ pub fn build_index_telling(
                 (None, None) => 0.0,
             },
             beams: calibrate(&graph, &column, cancel),
+            inherited,
+            generation,
         };
         let parts =
             Parts { graph: &graph, rows: partial.as_deref(), encoded: encoded.as_ref(), bits: bits.as_ref() };
@@ -200,4 +234,45 @@ pub fn build_index_telling(
     .map(|built| {
         built.map(|(header, graph, encoded, bits)| BuiltIndex { header, graph, rows: partial, encoded, bits })
     })
+}
+
+/// What a column of `nodes` nodes takes over from its ancestor's graph, and the generation of that; `None` where building
+/// from nothing is better.
+fn inherited<'a>(
+    ancestor: &Ancestor<'a>,
+    distance: Distance,
+    dimension: usize,
+    rows: RowMap<'_>,
+    nodes: usize,
+    params: &VectorsParams,
+) -> Option<(Inherited<'a>, u32)> {
+    let Ancestor { vectors, live } = *ancestor;
+    let graph = vectors.graph_of(distance, dimension)?;
+    let Measured { ef_construction, generation, .. } = *graph.measured();
+    if graph.links_per_node() as usize != params.m
+        || ef_construction as usize != params.ef_construction
+        || generation >= MOST_GENERATIONS
+    {
+        return None;
+    }
+    let old_rows = graph.rows();
+    let inherited = Inherited::new(graph.links(), |node| live.contains(old_rows.row(node)));
+    let (kept, lost) = (inherited.len() as f64, inherited.lost() as f64);
+    if kept < GROWN_LEAST_SHARE * nodes as f64 || lost > GROWN_DELETED_SHARE * (kept + lost) {
+        return None;
+    }
+    // The nodes of the new graph are in the order of their rows, and so are those of the old one.
+    let mut new_rows = (0_u32..).zip(live);
+    let in_order = (0..inherited.len() as u32).all(|node| {
+        let old = inherited.old(node).map(|old| old_rows.row(old));
+        let new = new_rows.find(|(_, live)| Some(*live) == old).map(|(new, _)| new);
+        new == Some(rows.row(node))
+    });
+    if !in_order {
+        tracing::warn!(
+            "the rows of an older segment are not the first of the new one; its graph is built from nothing"
+        );
+        return None;
+    }
+    Some((inherited, generation))
 }

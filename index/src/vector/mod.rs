@@ -1,7 +1,7 @@
 //! Search by nearness: the vector part of segments and memtables.
 //!
-//! - A sealed segment: [`build_index`] makes its graph and codes, [`SegmentVectors`] searches them together
-//!   with the f32 vectors.
+//! - A sealed segment: [`build_index`] makes its graph and codes, [`grow_index`] goes on with an older graph,
+//!   [`SegmentVectors`] searches them together with the f32 vectors.
 //! - A memtable: [`LiveVectors`] takes rows and searches them at once.
 //! - Both answer a [`PreparedQuery`] with rows and scores, best first, and say how they went about it ([`Strategy`]).
 //!
@@ -28,9 +28,10 @@ mod segment;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use build::GROWN_DELETED_SHARE;
 pub(crate) use kernels::prefetch;
 
-pub use build::{BuiltIndex, MIN_GRAPH_ROWS, VectorColumn, VectorsParams, build_index, build_index_telling};
+pub use build::{Ancestor, BuiltIndex, MIN_GRAPH_ROWS, VectorColumn, VectorsParams, build_index, grow_index};
 pub use distance::prepare_vector;
 pub use live::{LIVE_GRAPH_MIN_ROWS, LiveVectors};
 pub use plan::{ExactReason, Strategy};

@@ -32,6 +32,10 @@ pub struct GraphReport {
     pub code_recall: Option<f32>,
     /// Beams that were found to reach a recall on a sample when the segment was made, by rising recall.
     pub calibration: Vec<CalibratedBeam>,
+    /// Vectors whose links were taken over from the graph of an older segment; 0: it was built from nothing.
+    pub inherited: u64,
+    /// How many older graphs it goes back to, each grown from the one before.
+    pub generation: u32,
 }
 
 /// A beam width and the recall that it reached.

@@ -143,7 +143,7 @@ impl SegmentVectors {
     /// What is there, for statistics.
     pub fn report(&self) -> VectorIndexReport {
         let graph = self.graph.as_ref().map(|graph| {
-            let Measured { ef_construction, code_recall, beams } = *graph.measured();
+            let Measured { ef_construction, code_recall, beams, inherited, generation } = *graph.measured();
             let codes = graph.codes().map_or(0, |(codes, _)| codes.len());
             let bits = graph.bits().map_or(0, |bits| size_of_val(bits.records));
             GraphReport {
@@ -162,9 +162,16 @@ impl SegmentVectors {
                     .take_while(|(ef, _)| *ef > 0)
                     .map(|(ef, recall)| CalibratedBeam { recall, ef })
                     .collect(),
+                inherited: inherited.into(),
+                generation,
             }
         });
         VectorIndexReport { vectors: self.len() as u64, vector_bytes: self.vectors.len() as u64, graph }
+    }
+
+    /// The graph, if there is one and it is of this shape.
+    pub(crate) fn graph_of(&self, distance: Distance, dimension: usize) -> Option<&FlatGraph> {
+        self.graph.as_ref().filter(|_| self.distance == distance && self.dimension == dimension)
     }
 
     /// Where the original vectors live.

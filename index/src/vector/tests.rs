@@ -1,6 +1,8 @@
 //! The module as its users see it: recall, filters, determinism and damaged bytes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod growing;
+
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use bytes::Bytes;
-use parquet::errors::{ParquetError, Result as ParquetResult};
+use parquet::errors::Result as ParquetResult;
 use parquet::file::reader::{ChunkReader, Length};
 
 #[cfg(feature = "object-store")]
@@ -72,6 +72,10 @@ impl Input {
     }
 
     /// Another handle of the same file, which is going to read these ranges side by side, each from its front to its back.
+    #[cfg_attr(
+        not(feature = "object-store"),
+        expect(unused_variables, reason = "files of this machine need no windows")
+    )]
     pub fn for_columns(&self, columns: impl IntoIterator<Item = Range<u64>>) -> Result<Self> {
         match self {
             Self::File(LocalFile { file, len }) => {
@@ -143,7 +147,8 @@ impl ChunkReader for Input {
             Self::File(local) => local.file.get_bytes(start, length),
             #[cfg(feature = "object-store")]
             Self::Object(object) => {
-                object.read_at(start, length).map_err(|error| ParquetError::External(Box::new(error)))
+                let failed = |error| parquet::errors::ParquetError::External(Box::new(error));
+                object.read_at(start, length).map_err(failed)
             }
         }
     }

@@ -43,7 +43,7 @@ impl Location {
         };
         let wrong = |why: &str| Error::invalid(at, format!("{}: {why}", path.display()));
         let provider = match scheme {
-            "file" => return local(rest).map(Self::Local).map_err(&wrong),
+            "file" => return local(rest).map(Self::Local).map_err(wrong),
             "s3" | "s3a" => Provider::S3,
             "gs" => Provider::Google,
             "az" | "abfs" | "abfss" => Provider::Azure,

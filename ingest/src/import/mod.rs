@@ -38,8 +38,6 @@ pub use columns::ColumnMapping;
 pub use location::is_url;
 pub use run::run;
 
-use plan::format_of;
-
 /// Rows read at a time when nothing is said.
 pub const DEFAULT_BATCH_ROWS: usize = 8_192;
 /// Most rows read at a time.

@@ -218,10 +218,10 @@ impl Finder {
             #[cfg(feature = "object-store")]
             Location::Object(url) => {
                 let found = objects::find(&mut self.stores, &url, self.format, at)?;
-                files.extend(found.into_iter().map(|(name, (object, format))| PlannedFile {
-                    path: name.into(),
-                    format,
-                    source: Source::Object(object),
+                files.extend(found.into_iter().map(|found| PlannedFile {
+                    path: found.url.into(),
+                    format: found.format,
+                    source: Source::Object(found.object),
                 }));
                 Ok(())
             }

@@ -81,5 +81,7 @@ fn graph(report: GraphReport) -> v1::GraphStats {
         graph_bytes: report.graph_bytes,
         code_recall: report.code_recall,
         calibration: report.calibration.into_iter().map(beam).collect(),
+        inherited: report.inherited,
+        generation: report.generation,
     }
 }

@@ -1,5 +1,7 @@
 //! A third of the points deleted: recall stays, and compaction gives the space back.
 
+use std::collections::HashMap;
+
 use super::*;
 use crate::search::Hit;
 
@@ -93,6 +95,53 @@ fn deleted_points_cost_no_recall_and_compaction_gives_their_space_back() {
     assert!(after >= of_fresh - 0.01, "recall after compaction {after}, fresh {of_fresh}");
     let (left_over, wanted) = (collection.stats().disk_bytes as f64, fresh.stats().disk_bytes as f64);
     assert!(left_over <= wanted * 1.1, "{left_over} bytes after compaction of {holey}, fresh {wanted}");
+}
+
+#[test]
+fn graphs_grow_through_deletes_compactions_and_reopening() {
+    let mut rng = StdRng::seed_from_u64(19);
+    let all = vectors(&mut rng, 10_150);
+    let (all, queries) = all.split_at(10_000);
+    let options =
+        StoreOptions { compact_deleted_share: 0.95, compact_fan_in: 100, ..StoreOptions::default() };
+    let directory = memory();
+    let mut store = Store::open_in(Arc::clone(&directory), options.clone()).unwrap();
+    let mut collection = store.create_collection("c", schema()).unwrap();
+    let mut model: HashMap<String, &Vec<f32>> = HashMap::new();
+    let mut next = all.iter();
+    for round in 0..5 {
+        let gone: Vec<String> = model.keys().filter(|_| rng.random_bool(0.2)).cloned().collect();
+        model.retain(|id, _| !gone.contains(id));
+        let before = model.len() as u64;
+        let changes = vec![Change::DeletePoints(gone)];
+        collection.write(WriteRequest { changes, skip_bad_rows: false }).unwrap();
+        // Most are new; some take the place of others.
+        let rows: Vec<(usize, &Vec<f32>)> = (0..if round == 0 { 4_000 } else { 1_500 })
+            .map(|row| (if row < 100 { row } else { round * 10_000 + row }, next.next().unwrap()))
+            .collect();
+        collection.write(upsert(&rows)).unwrap();
+        model.extend(rows.iter().map(|(row, vector)| (format!("p{row}"), *vector)));
+        collection.flush().unwrap();
+        if round % 2 == 1 {
+            drop((collection, store));
+            store = Store::open_in(Arc::clone(&directory), options.clone()).unwrap();
+            collection = store.collection("c").unwrap();
+        }
+        collection.compact().unwrap();
+        let stats = collection.stats();
+        let [segment] = stats.segments.as_slice() else { panic!("{stats:?}") };
+        let graph = segment.vector_indexes[0].1.graph.as_ref().unwrap();
+        assert_eq!(graph.generation, round as u32);
+        if round > 0 {
+            assert!(graph.inherited <= before && graph.inherited + 100 >= before, "{graph:?} of {before}");
+        }
+        assert_eq!(collection.count(None).unwrap(), model.len() as u64);
+        assert!(recall(&collection, queries) >= 0.97, "recall {}", recall(&collection, queries));
+        for id in model.keys().take(50) {
+            let hits = collection.search(&search(Some(model[id].clone()), None)).unwrap().hits;
+            assert_eq!(&hits[0].point.id, id, "round {round}");
+        }
+    }
 }
 
 #[test]

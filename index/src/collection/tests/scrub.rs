@@ -40,6 +40,10 @@ fn a_derived_file_with_a_wrong_checksum_is_built_again_after_opening() {
     let hits = collection.search(&search(Some(points[9].vector.clone()), None)).unwrap().hits;
     assert_eq!(ids(&hits)[0], "p9");
     assert_eq!(collection.count(None).unwrap(), 1_500);
+    let stats = collection.stats();
+    let graphs: Vec<_> =
+        stats.segments[0].vector_indexes.iter().filter_map(|(_, index)| index.graph.as_ref()).collect();
+    assert!(!graphs.is_empty() && graphs.iter().all(|graph| graph.inherited == 0), "grown from damage");
 }
 
 #[test]

@@ -11,6 +11,8 @@ use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
 use crate::vector::codes::{Points, Target};
+use crate::vector::graph::format::FlatLinks;
+use crate::vector::graph::grow::{Inherited, mend_all};
 use crate::vector::graph::prune::keep_diverse;
 use crate::vector::graph::walk::{Candidate, Links, MAX_NODES, NO_NODE, Scratch, beam_search, descend};
 use crate::vector::kernels;
@@ -61,11 +63,21 @@ pub(crate) struct Graph {
 impl Graph {
     /// The highest level, where the entry is.
     pub(crate) fn highest_level(&self) -> usize {
-        let entry = self.entry as usize;
-        match (self.upper_starts.get(entry), self.upper_starts.get(entry + 1)) {
-            (Some(start), Some(end)) => end.saturating_sub(*start) as usize,
-            _ => 0,
-        }
+        level(&self.upper_starts, self.entry)
+    }
+
+    /// The lists.
+    pub(crate) fn flat(&self) -> FlatLinks<'_> {
+        FlatLinks::of(self)
+    }
+}
+
+/// Level of a node.
+pub(crate) fn level(upper_starts: &[u32], node: u32) -> usize {
+    let node = node as usize;
+    match (upper_starts.get(node), upper_starts.get(node + 1)) {
+        (Some(start), Some(end)) => end.saturating_sub(*start) as usize,
+        _ => 0,
     }
 }
 
@@ -75,15 +87,11 @@ impl Links for Graph {
     }
 
     fn for_each(&self, node: u32, level: usize, visit: impl FnMut(u32)) {
-        let (start, width) = slot(&self.upper_starts, self.m, node, level);
-        let list = if level == 0 { &self.level0 } else { &self.upper };
-        let list = list.get(start..start + width).unwrap_or_default();
-        list.iter().copied().take_while(|neighbour| *neighbour != NO_NODE).for_each(visit);
+        self.flat().for_each(node, level, visit);
     }
 
     fn prefetch(&self, node: u32) {
-        let (start, width) = slot(&self.upper_starts, self.m, node, 0);
-        kernels::prefetch(self.level0.get(start..start + width).unwrap_or_default());
+        self.flat().prefetch(node);
     }
 }
 
@@ -102,13 +110,14 @@ pub(crate) fn slot(upper_starts: &[u32], m: usize, node: u32, level: usize) -> (
     }
 }
 
-/// Builds the graph of nodes `0..nodes` of `points`.
+/// Builds the graph of nodes `0..nodes` of `points`; goes on with the one that the first of them inherit.
 ///
 /// # Errors
 /// [`Error::FailedPrecondition`] when `cancel` became true; [`Error::LimitExceeded`] for too many nodes.
 pub(crate) fn build_graph(
     points: &Points<'_>,
     nodes: usize,
+    inherited: Option<&Inherited<'_>>,
     options: &BuildOptions,
     cancel: &AtomicBool,
 ) -> Result<Graph> {
@@ -119,9 +128,9 @@ pub(crate) fn build_graph(
             limit: MAX_NODES as u64,
         });
     }
-    let builder = Builder::new(points, nodes, options)?;
-    let order = builder.insertion_order(options.seed);
-    let next = AtomicUsize::new(1);
+    let mut builder = Builder::new(points, nodes, inherited, options);
+    let order = builder.prepare(inherited, options.seed, cancel);
+    let next = AtomicUsize::new(0);
     let work = || {
         let mut worker = Worker::default();
         while !cancel.load(Ordering::Relaxed) {
@@ -171,51 +180,83 @@ struct Worker {
 }
 
 impl<'a> Builder<'a> {
-    fn new(points: &'a Points<'a>, nodes: usize, options: &BuildOptions) -> Result<Self> {
+    fn new(
+        points: &'a Points<'a>,
+        nodes: usize,
+        inherited: Option<&Inherited<'_>>,
+        options: &BuildOptions,
+    ) -> Self {
         let m = options.m.clamp(MIN_LINKS, MAX_LINKS);
         let mut upper_starts = Vec::with_capacity(nodes + 1);
-        let (mut lists, mut entry, mut highest) = (0_u32, 0_u32, 0_usize);
+        let mut lists = 0_u32;
         upper_starts.push(0);
         for node in 0..nodes as u32 {
-            let level = level_of(options.seed, node, m);
-            if level > highest {
-                (entry, highest) = (node, level);
-            }
+            let level = match inherited.filter(|inherited| (node as usize) < inherited.len()) {
+                Some(inherited) => inherited.level(node),
+                None => level_of(options.seed, node, m),
+            };
             lists = lists.saturating_add(level as u32);
             upper_starts.push(lists);
         }
         let empty = |lists: usize, width: usize| -> Vec<AtomicU32> {
             std::iter::repeat_with(|| AtomicU32::new(NO_NODE)).take(lists * width).collect()
         };
-        Ok(Self {
+        Self {
             points,
             m,
             ef_construction: options.ef_construction.clamp(m, MAX_EF_CONSTRUCTION),
-            entry,
+            entry: 0,
             level0: empty(nodes, 2 * m),
             upper_starts,
             upper: empty(lists as usize, m),
             stripes: std::iter::repeat_with(|| Mutex::new(())).take(STRIPES).collect(),
-        })
+        }
     }
 
-    /// The entry, then high levels before low ones, shuffled within a level: rows of one document, which are alike, would
-    /// otherwise be inserted side by side and contend for the same lists.
-    fn insertion_order(&self, seed: u64) -> Vec<u32> {
-        let mut order: Vec<u32> = (0..self.nodes() as u32).collect();
+    /// Takes over what is inherited and puts the entry in its place; the nodes to insert, in order.
+    fn prepare(&mut self, inherited: Option<&Inherited<'_>>, seed: u64, cancel: &AtomicBool) -> Vec<u32> {
+        let (mut kept, mut order) = (0, Vec::new());
+        if let Some(inherited) = inherited {
+            kept = inherited.len() as u32;
+            order = mend_all(inherited, self.points, self.m, cancel, |node, level, list| {
+                self.store(node, level, list);
+            });
+        }
+        let whole = (0..kept).filter(|node| order.binary_search(node).is_err());
+        let start = self.first_of_highest(whole);
+        order.extend(kept..self.nodes() as u32);
+        let Some(top) = self.first_of_highest(order.iter().copied()) else {
+            self.entry = start.unwrap_or_default();
+            return order;
+        };
+        // High levels before low ones, shuffled within a level: rows of one document, which are alike, would otherwise be
+        // inserted side by side and contend for the same lists.
         order.sort_by_cached_key(|node| {
             let level = std::cmp::Reverse(self.level(*node));
-            (*node != self.entry, level, mix(seed ^ 0x5EED ^ u64::from(*node)))
+            (*node != top, level, mix(seed ^ 0x5EED ^ u64::from(*node)))
         });
+        match start {
+            Some(start) if self.level(start) >= self.level(top) => self.entry = start,
+            start => {
+                // Everything else is inserted below it, so it has to be there first.
+                if let Some(start) = start {
+                    self.entry = start;
+                    self.insert(top, &mut Worker::default());
+                }
+                self.entry = top;
+                order.remove(0);
+            }
+        }
         order
     }
 
+    /// Of the nodes on the highest level the first.
+    fn first_of_highest(&self, nodes: impl Iterator<Item = u32>) -> Option<u32> {
+        nodes.max_by_key(|node| (self.level(*node), std::cmp::Reverse(*node)))
+    }
+
     fn level(&self, node: u32) -> usize {
-        let node = node as usize;
-        match (self.upper_starts.get(node), self.upper_starts.get(node + 1)) {
-            (Some(start), Some(end)) => (end - start) as usize,
-            _ => 0,
-        }
+        level(&self.upper_starts, node)
     }
 
     fn insert(&self, node: u32, worker: &mut Worker) {
@@ -229,8 +270,11 @@ impl<'a> Builder<'a> {
             self.look_past_twins(node, level, &target, worker);
             let width = if level == 0 { 2 * self.m } else { self.m };
             keep_diverse(self.points, node, &worker.found, width, &mut worker.kept);
-            // Nobody can reach the node on this level before the links back exist: no lock needed for its own list.
-            self.store(node, level, &worker.kept);
+            {
+                // A node that is inserted again may be linked back to meanwhile.
+                let _writing = self.stripes.get(node as usize % STRIPES).map(Mutex::lock);
+                self.store(node, level, &worker.kept);
+            }
             for i in 0..worker.kept.len() {
                 if let Some(neighbour) = worker.kept.get(i).copied() {
                     let back = Candidate { node, ..neighbour };
@@ -340,7 +384,7 @@ impl Links for Builder<'_> {
 }
 
 /// Nearest first; equal distances by node, so that the same node twice stands side by side.
-fn by_distance(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
+pub(crate) fn by_distance(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
     a.distance.total_cmp(&b.distance).then(a.node.cmp(&b.node))
 }
 
@@ -377,7 +421,7 @@ mod tests {
             rows: RowMap::Identity,
         });
         let options = BuildOptions { m: 8, ef_construction: 40, threads, seed };
-        build_graph(&points, nodes, &options, &AtomicBool::new(false)).unwrap()
+        build_graph(&points, nodes, None, &options, &AtomicBool::new(false)).unwrap()
     }
 
     #[test]
@@ -419,7 +463,7 @@ mod tests {
             rows: RowMap::Identity,
         });
         let options = BuildOptions { m: 8, ef_construction: 40, threads: 1, seed: 1 };
-        let error = build_graph(&points, 100, &options, &AtomicBool::new(true)).unwrap_err();
+        let error = build_graph(&points, 100, None, &options, &AtomicBool::new(true)).unwrap_err();
         assert!(matches!(error, Error::FailedPrecondition(message) if message == "cancelled"));
     }
 

@@ -17,7 +17,7 @@ const SEARCH_BEAM: usize = 64;
 pub(crate) fn connect(points: &Points<'_>, graph: &mut Graph) -> usize {
     let mut tree = Tree::new(graph);
     tree.grow(graph, graph.entry);
-    let highest = highest_level(graph);
+    let highest = graph.highest_level();
     let mut scratch = Scratch::default();
     let mut links = 0;
     for node in 0..graph.nodes() as u32 {
@@ -38,15 +38,6 @@ pub(crate) fn connect(points: &Points<'_>, graph: &mut Graph) -> usize {
         }
     }
     links
-}
-
-/// Highest level with a node: that of the entry.
-fn highest_level(graph: &Graph) -> usize {
-    let entry = graph.entry as usize;
-    match (graph.upper_starts.get(entry), graph.upper_starts.get(entry + 1)) {
-        (Some(start), Some(end)) => (end - start) as usize,
-        _ => 0,
-    }
 }
 
 /// A spanning tree of the nodes reached so far. A link that is not of the tree can go without anyone being lost.
@@ -131,7 +122,7 @@ mod tests {
         let vectors = clustered(Distance::Euclidean, nodes, 8, 4);
         let points = floats(&vectors);
         let options = BuildOptions { m: 4, ef_construction: 20, threads: 1, seed: 1 };
-        let mut graph = build_graph(&points, nodes, &options, &AtomicBool::new(false)).unwrap();
+        let mut graph = build_graph(&points, nodes, None, &options, &AtomicBool::new(false)).unwrap();
         // Every link to a node of the last third goes; full lists stay full.
         for neighbour in graph.level0.iter_mut().filter(|neighbour| **neighbour != NO_NODE) {
             if *neighbour as usize > nodes * 2 / 3 && *neighbour != graph.entry {
@@ -152,7 +143,7 @@ mod tests {
         vectors.extend([0.25; 8].repeat(1_000));
         let points = floats(&vectors);
         let options = BuildOptions { m: 8, ef_construction: 40, threads: 2, seed: 1 };
-        let mut graph = build_graph(&points, nodes, &options, &AtomicBool::new(false)).unwrap();
+        let mut graph = build_graph(&points, nodes, None, &options, &AtomicBool::new(false)).unwrap();
         connect(&points, &mut graph);
         assert_eq!(reachable(&graph), nodes);
     }

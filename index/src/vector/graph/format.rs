@@ -26,7 +26,7 @@ use crate::schema::Distance;
 use crate::vector::bits::{BitCodes, EncodedBits, record_words};
 use crate::vector::codes::{CodeScale, Encoded, RowMap};
 use crate::vector::distance::CodeKernel;
-use crate::vector::graph::builder::{Graph, MAX_LEVEL, MAX_LINKS, MIN_LINKS, slot};
+use crate::vector::graph::builder::{Graph, MAX_LEVEL, MAX_LINKS, MIN_LINKS, level, slot};
 use crate::vector::graph::walk::{Links, MAX_NODES, NO_NODE};
 use crate::vector::kernels;
 
@@ -63,7 +63,7 @@ pub(crate) const MAX_CALIBRATED: usize = 6;
 /// Beams and the recall that they reached on a sample, by rising beam; zeros behind.
 pub(crate) type CalibratedBeams = [(u32, f32); MAX_CALIBRATED];
 
-/// What was measured when the graph was built; zeros where nothing was.
+/// How the graph was made, and what was measured then; zeros where nothing was.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Measured {
     /// Beam of the construction.
@@ -71,6 +71,10 @@ pub(crate) struct Measured {
     /// Share of the nearest neighbours that were among the candidates by code on a sample.
     pub(crate) code_recall: f32,
     pub(crate) beams: CalibratedBeams,
+    /// Nodes whose links were taken over from an older graph; 0 where it was built from nothing.
+    pub(crate) inherited: u32,
+    /// Older graphs that it goes back to, one after the other.
+    pub(crate) generation: u32,
 }
 
 /// What the bytes are made of.
@@ -112,7 +116,7 @@ impl Header {
     }
 
     fn to_bytes(self) -> [u8; HEADER_BYTES] {
-        let Measured { ef_construction, code_recall, beams } = self.measured;
+        let Measured { ef_construction, code_recall, beams, inherited, generation } = self.measured;
         let numbers = [
             VERSION,
             distance_number(self.distance),
@@ -128,9 +132,10 @@ impl Header {
             code_recall.to_bits(),
         ];
         let beams = beams.into_iter().flat_map(|(ef, recall)| [ef, recall.to_bits()]);
+        let numbers = numbers.into_iter().chain(beams).chain([inherited, generation]);
         let mut bytes = [0; HEADER_BYTES];
         let places = bytes.chunks_exact_mut(4).skip(MAGIC.len() / 4);
-        for (place, number) in places.zip(numbers.into_iter().chain(beams)) {
+        for (place, number) in places.zip(numbers) {
             place.copy_from_slice(&number.to_le_bytes());
         }
         bytes[..MAGIC.len()].copy_from_slice(MAGIC);
@@ -174,6 +179,8 @@ impl Header {
                 ef_construction: number(10),
                 code_recall: f32::from_bits(number(11)),
                 beams: std::array::from_fn(|i| (number(12 + 2 * i), f32::from_bits(number(13 + 2 * i)))),
+                inherited: number(12 + 2 * MAX_CALIBRATED),
+                generation: number(13 + 2 * MAX_CALIBRATED),
             },
         })
     }
@@ -422,11 +429,7 @@ impl FlatGraph {
     }
 
     fn level(&self, node: u32) -> usize {
-        let starts = self.starts();
-        match (starts.get(node as usize), starts.get(node as usize + 1)) {
-            (Some(start), Some(end)) => end.saturating_sub(*start) as usize,
-            _ => 0,
-        }
+        level(self.starts(), node)
     }
 
     fn level0(&self) -> &[u32] {
@@ -479,6 +482,18 @@ pub(crate) struct FlatLinks<'a> {
     level0: &'a [u32],
     starts: &'a [u32],
     upper: &'a [u32],
+}
+
+impl<'a> FlatLinks<'a> {
+    /// The lists of a graph in memory.
+    pub(crate) fn of(graph: &'a Graph) -> Self {
+        Self { m: graph.m, level0: &graph.level0, starts: &graph.upper_starts, upper: &graph.upper }
+    }
+
+    /// Level of a node.
+    pub(crate) fn level(&self, node: u32) -> usize {
+        level(self.starts, node)
+    }
 }
 
 impl Links for FlatLinks<'_> {

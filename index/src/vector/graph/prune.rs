@@ -33,3 +33,32 @@ pub(crate) fn keep_diverse(
     }
     kept.extend(twin);
 }
+
+/// Adds candidates, sorted as above, to the neighbours that a node has: by the same rule, and until there are `most`.
+pub(crate) fn add_diverse(
+    points: &Points<'_>,
+    node: u32,
+    candidates: &[Candidate],
+    most: usize,
+    kept: &mut Vec<Candidate>,
+) {
+    let mut twins: Vec<bool> = kept.iter().map(|neighbour| points.same(node, neighbour.node)).collect();
+    for candidate in candidates {
+        if kept.len() >= most {
+            break;
+        }
+        let twin = points.same(node, candidate.node);
+        let target = points.target(candidate.node);
+        let in_the_way = |(neighbour, twin): (&Candidate, &bool)| {
+            !twin && target.distance(neighbour.node) <= candidate.distance
+        };
+        let wanted = match twin {
+            true => !twins.contains(&true),
+            false => !kept.iter().zip(&twins).any(in_the_way),
+        };
+        if wanted {
+            kept.push(*candidate);
+            twins.push(twin);
+        }
+    }
+}

@@ -12,13 +12,19 @@ use super::Object;
 use super::store::{Store, Stores};
 use crate::error::{Error, ErrorKind, Result};
 use crate::import::location::ObjectUrl;
-use crate::import::{ImportFormat, MAX_FILES, format_of};
+use crate::import::plan::format_of;
+use crate::import::{ImportFormat, MAX_FILES};
 
 /// Most objects and folders that are looked at for one URL.
 const MAX_LISTED: usize = 1_000_000;
 
 /// An object and how it is written.
-type Found = (Arc<Object>, ImportFormat);
+#[derive(Debug)]
+pub(in crate::import) struct Found {
+    pub url: String,
+    pub object: Arc<Object>,
+    pub format: ImportFormat,
+}
 
 /// The objects of a URL, in order of their keys. Blocking. `at` names the URL in errors.
 pub(in crate::import) fn find(
@@ -26,21 +32,21 @@ pub(in crate::import) fn find(
     url: &ObjectUrl,
     format: Option<ImportFormat>,
     at: &str,
-) -> Result<Vec<(String, Found)>> {
+) -> Result<Vec<Found>> {
     let store = stores.open(url).map_err(|error| error.at(at))?;
     let search = Search { store: &store, format, at };
     let metas = store.wait(search.find(&url.key)).map_err(|error| match error.field() {
         None => error.at(at),
         Some(_) => error,
     })?;
-    let mut found: Vec<(String, Found)> = metas
+    let mut found: Vec<Found> = metas
         .into_iter()
         .map(|(meta, format)| {
-            let name = store.url(meta.location.as_ref());
-            (name, (Arc::new(Object { store: Arc::clone(&store), meta }), format))
+            let url = store.url(meta.location.as_ref());
+            Found { url, object: Arc::new(Object { store: Arc::clone(&store), meta }), format }
         })
         .collect();
-    found.sort_by(|a, b| a.0.cmp(&b.0));
+    found.sort_by(|a, b| a.url.cmp(&b.url));
     Ok(found)
 }
 

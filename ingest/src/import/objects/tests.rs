@@ -17,6 +17,7 @@ use object_store::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::find::Found;
 use super::*;
 use crate::error::{Error, ErrorKind, Result};
 use crate::import::ImportFormat;
@@ -114,15 +115,13 @@ async fn over<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap()
 }
 
-type Found = (String, (Arc<Object>, ImportFormat));
-
 fn names(found: Result<Vec<Found>>) -> Vec<String> {
-    found.unwrap().into_iter().map(|(name, _)| name.trim_start_matches("s3://b/").to_owned()).collect()
+    found.unwrap().into_iter().map(|found| found.url.trim_start_matches("s3://b/").to_owned()).collect()
 }
 
 fn input(stores: &mut Stores, key: &str) -> ObjectInput {
     let found = find(stores, &url(&format!("s3://b/{key}")), Some(ImportFormat::Jsonl), "paths[0]").unwrap();
-    ObjectInput::new(Arc::clone(&found[0].1.0))
+    ObjectInput::new(Arc::clone(&found[0].object))
 }
 
 fn numbers(length: usize) -> Vec<u8> {
@@ -264,7 +263,7 @@ async fn an_object_that_is_replaced_is_not_read_on() {
         assert!(error.message().contains("s3://b/a") && error.message().contains("replaced"), "{error}");
         assert_eq!(input.failure().as_ref().map(Error::message), Some(error.message()));
         let after = find(stores, &url("s3://b/a"), Some(ImportFormat::Jsonl), "").unwrap();
-        assert_ne!(before[0].1.0.identity(), after[0].1.0.identity(), "equal size, other content");
+        assert_ne!(before[0].object.identity(), after[0].object.identity(), "equal size, other content");
     })
     .await;
 }
