@@ -91,6 +91,28 @@ pub struct IngestOptions {
     /// Whether near-duplicates of earlier documents are marked; `None`: what the pipeline is set to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub near_duplicates: Option<bool>,
+    /// A file of a folder is no more when it has not changed for so many seconds; `None`: it stays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl_seconds: Option<u64>,
+}
+
+/// Metadata of a document by which it expires: milliseconds since 1970. The sink takes it out; it is no payload, and no client
+/// can give it.
+pub const EXPIRES_AT_FIELD: &str = "_expires_at";
+
+/// Longest life of a document, in seconds: a thousand years.
+pub const MAX_TTL_SECONDS: u64 = 1_000 * 366 * 24 * 3_600;
+
+/// # Errors
+/// `InvalidArgument` on `field` when it is no time to live.
+pub fn check_ttl(seconds: u64, field: &str) -> Result<()> {
+    if seconds == 0 || seconds > MAX_TTL_SECONDS {
+        return Err(Error::invalid(
+            field,
+            format!("{seconds} seconds are not between 1 and {MAX_TTL_SECONDS}"),
+        ));
+    }
+    Ok(())
 }
 
 /// What becomes of a document whose content is stored already, under another id.

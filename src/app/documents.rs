@@ -2,13 +2,13 @@
 
 use ragstone_index::collection::Copies;
 use ragstone_index::document::DocumentRecord;
-use ragstone_index::write::{Change, WriteRequest};
 use ragstone_ingest::document::RawDocument;
 use ragstone_ingest::pipeline::{Admission, Ingested};
 
 use super::App;
 use super::copies::MAX_SHOWN_COPIES;
 use super::error::{Error, Result};
+use super::sink;
 
 /// Documents in id order.
 #[derive(Debug, Default)]
@@ -89,8 +89,8 @@ impl App {
     /// Deletes documents with their points. Returns the sequence number and how many there were.
     pub async fn delete_documents(&self, collection: &str, ids: Vec<String>) -> Result<(u64, u64)> {
         let collection = self.collection(collection)?;
-        let request = WriteRequest { changes: vec![Change::DeleteDocuments(ids)], skip_bad_rows: false };
-        let receipt = self.workers.write.run(move || Ok::<_, Error>(collection.write(request)?)).await?;
+        let delete = move || Ok::<_, Error>(sink::delete_documents(&collection, ids)?);
+        let receipt = self.workers.write.run(delete).await?;
         Ok((receipt.seq_no, receipt.deleted_documents))
     }
 }

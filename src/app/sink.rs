@@ -15,7 +15,7 @@ use ragstone_index::schema::{CollectionSchema, FieldType};
 use ragstone_index::store::Store;
 use ragstone_index::write::{Change, WriteReceipt, WriteRequest};
 use ragstone_ingest::chunk::embedding_text;
-use ragstone_ingest::document::{DocumentEntry, EntryState};
+use ragstone_ingest::document::{DocumentEntry, EXPIRES_AT_FIELD, EntryState};
 use ragstone_ingest::pipeline::chunk_key;
 use ragstone_ingest::sink::{BatchSink, FieldKind, RejectedRow, RowsWritten, Target, TargetSpace};
 use ragstone_ingest::{Error, ErrorKind, Result};
@@ -27,9 +27,6 @@ use super::workers::Workers;
 /// A record and its points are written together. A new file time alone is worth writing so many points again; for more,
 /// reading the file again after a restart is cheaper.
 const MAX_TOUCHED_CHUNKS: u32 = 64;
-
-/// Metadata of a document by which it expires: milliseconds since 1970. It is no payload, and no client can give it.
-pub const EXPIRES_AT_FIELD: &str = "_expires_at";
 
 /// The sink of the server.
 #[derive(Debug)]
@@ -212,7 +209,9 @@ impl BatchSink for EngineSink {
     }
 
     async fn delete_documents(&self, collection: &str, ids: Vec<String>) -> Result<u64> {
-        Ok(self.change(collection, vec![Change::DeleteDocuments(ids)]).await?.seq_no)
+        let collection = self.collection(collection)?;
+        let delete = move || Ok(delete_documents(&collection, ids)?);
+        self.workers.write.run(delete).await.map(|receipt| receipt.seq_no).map_err(pipeline_error)
     }
 
     async fn write_rows(
@@ -235,6 +234,35 @@ impl BatchSink for EngineSink {
 
     async fn checkpoint(&self, collection: &str, key: &str) -> Result<Option<Vec<u8>>> {
         Ok(self.collection(collection)?.ledger(key))
+    }
+}
+
+/// Deletes documents: in one write, or, where more points than fit one go over to documents that are linked to these, in
+/// several.
+pub(super) fn delete_documents(
+    collection: &Collection,
+    mut ids: Vec<String>,
+) -> ragstone_index::Result<WriteReceipt> {
+    let delete = |ids: Vec<String>| {
+        collection.write(WriteRequest { changes: vec![Change::DeleteDocuments(ids)], skip_bad_rows: false })
+    };
+    let links =
+        ids.len() > 1 && collection.copies(ids.iter().map(String::as_str), 0).iter().any(|c| c.total > 0);
+    if !links {
+        return delete(ids);
+    }
+    match delete(ids.clone()) {
+        Err(ragstone_index::Error::LimitExceeded { .. }) => {
+            let rest = ids.split_off(ids.len() / 2);
+            let first = delete_documents(collection, ids)?;
+            let second = delete_documents(collection, rest)?;
+            Ok(WriteReceipt {
+                deleted_documents: first.deleted_documents + second.deleted_documents,
+                deleted_points: first.deleted_points + second.deleted_points,
+                ..second
+            })
+        }
+        outcome => outcome,
     }
 }
 

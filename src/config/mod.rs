@@ -5,7 +5,7 @@
 //! `__` belong to others. A key that doesn't exist is an error that names it.
 
 mod raw;
-mod units;
+pub(crate) mod units;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

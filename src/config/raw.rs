@@ -10,7 +10,7 @@ use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use ragstone_index::store::StoreOptions;
 use ragstone_ingest::chunk::{ChunkSettings, ChunkerParams};
-use ragstone_ingest::document::{Duplicates, IngestOptions, Passwords, PathFields};
+use ragstone_ingest::document::{Duplicates, IngestOptions, Passwords, PathFields, check_ttl};
 use ragstone_ingest::embed::cache::{MAX_CACHE_BYTES, MIN_CACHE_BYTES};
 use ragstone_ingest::embed::config::EmbedderConfig;
 use ragstone_ingest::extract::ExtractLimits;
@@ -149,6 +149,8 @@ struct RawWatch {
     duplicates: Option<Duplicates>,
     #[serde(default)]
     near_duplicates: Option<bool>,
+    #[serde(default)]
+    ttl: Option<Time>,
 }
 
 impl RawWatch {
@@ -158,12 +160,15 @@ impl RawWatch {
             if field.starts_with(key) { error } else { error.at(format!("{key}.{field}")) }
         };
         self.chunk.check(&format!("{key}.chunk")).map_err(named)?;
+        let ttl_seconds = self.ttl.map(|ttl| ttl.0.as_secs());
+        ttl_seconds.map_or(Ok(()), |seconds| check_ttl(seconds, &format!("{key}.ttl")))?;
         Ok(IngestOptions {
             passwords: Passwords::new(self.passwords.clone()).map_err(named)?,
             path_fields: PathFields::parse_optional(&self.path_fields).map_err(named)?,
             chunk: self.chunk.clone(),
             duplicates: self.duplicates,
             near_duplicates: self.near_duplicates,
+            ttl_seconds,
         })
     }
 }

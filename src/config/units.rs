@@ -25,7 +25,13 @@ const SIZE_UNITS: [(&str, u64); 8] = [
     ("", 1),
 ];
 
-const TIME_UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("", 1_000)];
+const TIME_UNITS: [(&str, u64); 6] =
+    [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000), ("", 1_000)];
+
+/// A length of time as people write it: `"30s"`, `"12h"`, `"30d"`, or a number of seconds.
+pub(crate) fn time(text: &str) -> Option<Duration> {
+    parse(text, &TIME_UNITS).map(Duration::from_millis)
+}
 
 /// Splits `"64 MiB"` into 64 and the factor of its unit, and multiplies them.
 fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {
@@ -79,7 +85,7 @@ impl<'de> Deserialize<'de> for ByteSize {
 
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let expecting = "a number of seconds, or a string such as \"500ms\", \"30s\", \"5m\"";
+        let expecting = "a number of seconds, or a string such as \"500ms\", \"30s\", \"5m\", \"7d\"";
         let ms = deserializer.deserialize_any(Quantity { units: &TIME_UNITS, plain: 1_000, expecting })?;
         Ok(Self(Duration::from_millis(ms)))
     }
@@ -111,6 +117,7 @@ mod tests {
         check("5m", Some(300_000));
         check("2", Some(2_000));
         check("", None);
-        check("1d", None);
+        check("1d", Some(86_400_000));
+        check("1w", None);
     }
 }

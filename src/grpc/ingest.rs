@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use ragstone_ingest::document::{IngestOptions, PathFields};
+use ragstone_ingest::document::{IngestOptions, PathFields, check_ttl};
 use ragstone_ingest::source::{FileState, FileStatus, Noticing, SourceState, SourceStatus};
 use ragstone_proto::v1;
 use ragstone_proto::v1::ingest_service_server::IngestService;
@@ -100,15 +100,18 @@ impl IngestService for Ingest {
         let request = request.into_inner();
         let v1::AddSourceRequest { collection, path, ignore, path_fields, chunk, poll, .. } = request;
         let (duplicates, near_duplicates) = (request.duplicates, request.near_duplicates);
+        let ttl_seconds = request.ttl_seconds;
         let add = async {
             if path.is_empty() {
                 return Err(Error::invalid("path", "is empty: name a folder of the server's machine"));
             }
+            ttl_seconds.map_or(Ok(()), |seconds| check_ttl(seconds, "ttl_seconds"))?;
             let options = IngestOptions {
                 path_fields: PathFields::parse_optional(&path_fields)?,
                 chunk: convert::chunk::settings(chunk)?,
                 duplicates: document::duplicates(duplicates)?,
                 near_duplicates,
+                ttl_seconds,
                 ..IngestOptions::default()
             };
             let draft = SourceDraft { path: PathBuf::from(path), ignore, poll, options };
@@ -227,6 +230,7 @@ fn source(status: SourceStatus) -> v1::Source {
         duplicates: document::duplicates_to_wire(options.duplicates),
         files_linked: 0,
         near_duplicates: options.near_duplicates,
+        ttl_seconds: options.ttl_seconds,
     }
 }
 

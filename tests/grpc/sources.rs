@@ -195,3 +195,52 @@ async fn the_same_words_in_another_collection_are_not_embedded_again() {
     let second = embedding(&server).await;
     assert_eq!((second.embedded, second.cache.unwrap().hits), (0, 1));
 }
+
+#[tokio::test]
+async fn files_expire_by_their_last_change() {
+    use std::time::{Duration, SystemTime};
+    const TTL: Duration = Duration::from_secs(1_800);
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, age: Duration| {
+        let file = std::fs::File::create(folder.path().join(name)).unwrap();
+        std::io::Write::write_all(&mut &file, b"words for a while").unwrap();
+        let modified = SystemTime::now() - age;
+        file.set_modified(modified).unwrap();
+        modified.duration_since(SystemTime::UNIX_EPOCH).unwrap() + TTL
+    };
+    let end = write("young.txt", Duration::from_secs(60));
+    write("old.txt", TTL + Duration::from_secs(60));
+    let mut server = TestServer::start().await;
+    server.create("c").await;
+    let request = |ttl| v1::AddSourceRequest {
+        collection: "c".into(),
+        path: folder.path().to_str().unwrap().into(),
+        ttl_seconds: ttl,
+        ..Default::default()
+    };
+    refused(server.ingest().add_source(request(Some(0))).await, Code::InvalidArgument, "ttl_seconds");
+    let added = server.ingest().add_source(request(Some(TTL.as_secs()))).await.unwrap().into_inner();
+    assert_eq!(added.source.unwrap().ttl_seconds, Some(TTL.as_secs()));
+    let at_rest = async |server: &TestServer, indexed, skipped| {
+        eventually("it is at rest", async || {
+            let source = sources(server).await.remove(0);
+            let counts = (source.files_indexed, source.files_skipped);
+            counts == (indexed, skipped) && source.state() == v1::SourceState::Watching
+        })
+        .await;
+    };
+    at_rest(&server, 1, 1).await;
+    let request = v1::ScrollPointsRequest { collection: "c".into(), ..Default::default() };
+    let points = server.points().scroll_points(request).await.unwrap().into_inner().points;
+    assert_eq!(points.len(), 1);
+    assert_eq!(points[0].expires_at_ms, Some(end.as_millis() as i64));
+    assert!(!points[0].payload.as_ref().unwrap().fields.contains_key("_expires_at"));
+    // It is not read again, also not after a restart, before it changes.
+    server.restart().await;
+    at_rest(&server, 1, 1).await;
+    write("old.txt", Duration::ZERO);
+    at_rest(&server, 2, 0).await;
+    write("young.txt", TTL + Duration::from_secs(60));
+    at_rest(&server, 1, 1).await;
+    assert_eq!(server.count("c").await, 1);
+}

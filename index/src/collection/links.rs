@@ -28,6 +28,9 @@ use crate::validate::type_canonical;
 /// Most documents that are linked to one: all of them are written again when another takes its points over.
 pub const MAX_COPIES: usize = 10_000;
 
+/// Most bytes of points that documents take over in one write, unless one document alone has more.
+const MAX_TAKEN_OVER_BYTES: u64 = 128 << 20;
+
 /// Documents that are linked to one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Copies {
@@ -123,9 +126,25 @@ pub(super) fn hand_over<'a>(
     for id in leaving {
         if done.insert(id) {
             leave(id, touched, snapshot, ledger, &mut following)?;
+            check_size(&following)?;
         }
     }
     Ok(following)
+}
+
+/// Several documents whose points together are too much for one write have to go one by one.
+fn check_size(following: &HandOver) -> Result<()> {
+    let sizes = following.puts.iter().filter_map(|(_, points)| points.as_ref());
+    let (count, bytes) = sizes
+        .fold((0, 0), |(count, bytes), points| (count + 1, bytes + points.get_array_memory_size() as u64));
+    if count > 1 && bytes > MAX_TAKEN_OVER_BYTES {
+        return Err(Error::LimitExceeded {
+            what: "bytes of points that linked documents take over in one write",
+            value: bytes,
+            limit: MAX_TAKEN_OVER_BYTES,
+        });
+    }
+    Ok(())
 }
 
 /// Whether a record ends the points that are stored under its id now.

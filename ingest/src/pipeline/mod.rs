@@ -95,14 +95,16 @@ impl PipelineConfig {
 
     /// All settings that decide what a document becomes, as a part of its version.
     fn fingerprint(&self, options: &IngestOptions) -> String {
-        let IngestOptions { passwords, path_fields, chunk, duplicates: _, near_duplicates: _ } = options;
+        let IngestOptions { passwords, path_fields, chunk, duplicates: _, near_duplicates: _, ttl_seconds } =
+            options;
         let mut hasher = blake3::Hasher::new();
         passwords.iter().for_each(|password| identity::field(&mut hasher, password.as_bytes()));
         // A new password may open what an older one could not.
         let passwords = hasher.finalize().to_hex();
         // Those that were made without are made again, to be compared; nothing changes where it is off.
         let near = if self.marks_near(options) { " near" } else { "" };
-        format!("{:?} {:?} {chunk:?} {path_fields:?} {passwords}{near}", self.chunker, self.chunk)
+        let ttl = ttl_seconds.map(|seconds| format!(" ttl {seconds}")).unwrap_or_default();
+        format!("{:?} {:?} {chunk:?} {path_fields:?} {passwords}{near}{ttl}", self.chunker, self.chunk)
     }
 
     fn marks_near(&self, options: &IngestOptions) -> bool {

@@ -14,10 +14,13 @@ use super::FolderSource;
 use super::files::{FileState, Job};
 use super::names::{Names, file_name, file_url, slashed};
 use super::survey::{FileStat, Seen, Surveyor, reason};
-use crate::document::{DocumentEntry, EntryState, Progress, RawDocument};
+use crate::document::{DocumentEntry, EXPIRES_AT_FIELD, EntryState, Progress, RawDocument};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::{Admission, CONTENT_FIELD, Pipeline};
 use crate::sink::BatchSink;
+
+/// Nanoseconds of a millisecond.
+const NS_PER_MS: i64 = 1_000_000;
 
 /// What became of a job.
 #[derive(Debug)]
@@ -113,6 +116,11 @@ impl Worker {
     async fn ingest(&self, order: &Order, key: &str, path: &Path) -> Result<FileResult, FileResult> {
         let content = self.read(order, path).await?;
         let mut raw = self.raw(&order.surveyor.names, key, path, content.data.clone(), content.stat);
+        if self.expires_at_ms(&content.stat).is_some_and(|end| end <= now_ns() / NS_PER_MS) {
+            let stat = content.stat;
+            let over = self.record_end(order, raw, stat, content.read_ns).await;
+            return over.map_err(|error| FileResult::Retry { error, stat: Some(stat) });
+        }
         raw.progress = order.progress.clone();
         self.hand_over(order, raw, content).await
     }
@@ -178,6 +186,41 @@ impl Worker {
                 .map_err(|error| FileResult::Retry { error, stat: Some(stat) }),
             Err(error) => Err(FileResult::Retry { error, stat: Some(stat) }),
         }
+    }
+
+    /// When a file is no more, in milliseconds since 1970.
+    fn expires_at_ms(&self, stat: &FileStat) -> Option<i64> {
+        let ttl = self.source.options.ttl_seconds?;
+        Some((stat.modified_ns / NS_PER_MS).saturating_add_unsigned(ttl.saturating_mul(1_000)))
+    }
+
+    /// A file whose time is over goes to the ledger with the reason, so that it is not read again before it changes.
+    async fn record_end(
+        &self,
+        order: &Order,
+        raw: RawDocument,
+        stat: FileStat,
+        read_ns: i64,
+    ) -> Result<FileResult> {
+        let collection = &self.source.collection;
+        let reason = "it has not changed for longer than its time to live".to_owned();
+        // What is left of a version with a later end goes, too.
+        self.sink.delete_documents(collection, vec![raw.id.clone()]).await?;
+        let entry = DocumentEntry {
+            id: raw.id,
+            uri: raw.uri,
+            title: String::new(),
+            media_type: String::new(),
+            version: order.recipe.clone(),
+            size_bytes: stat.size,
+            modified_ns: Some(stat.modified_ns),
+            chunks: 0,
+            state: EntryState::Skipped { reason: reason.clone() },
+            source_id: self.source.id.clone(),
+        };
+        let version = entry.version.clone();
+        self.sink.put_document(collection, entry, None).await?;
+        Ok(FileResult::Stored { state: FileState::Skipped { reason }, stat, read_ns, version, chunks: 0 })
     }
 
     /// A bad file goes to the ledger with its reason, so that it is not read again before it changes. Points of an
@@ -249,6 +292,9 @@ impl Worker {
         metadata.insert("file_ext".into(), Value::from(extension));
         metadata.insert("path".into(), Value::from(slashed(path)));
         metadata.insert("size".into(), Value::from(stat.size));
+        if let Some(end) = self.expires_at_ms(&stat) {
+            metadata.insert(EXPIRES_AT_FIELD.into(), Value::from(end));
+        }
         RawDocument {
             id: names.id(key),
             file_name: name,

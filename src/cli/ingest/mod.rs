@@ -15,6 +15,7 @@ use ragstone_proto::v1::{ChunkSettings, Duplicates};
 use super::connection::{Connection, Target};
 use super::failure::{Failure, Outcome};
 use super::interrupt;
+use crate::config::units::time;
 
 /// Ingest files and folders into a collection
 ///
@@ -58,6 +59,9 @@ pub(super) struct Args {
     /// Mark documents that say almost the same as an earlier one, for `ragstone search --collapse`
     #[arg(long)]
     near_duplicates: bool,
+    /// How long the documents live, as in 12h or 30d: from now on, with --watch from the last change of each file
+    #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
+    ttl: Option<u64>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -74,6 +78,7 @@ pub(in crate::cli) struct Reading {
     pub(in crate::cli) poll: bool,
     pub(in crate::cli) duplicates: Duplicates,
     pub(in crate::cli) near_duplicates: Option<bool>,
+    pub(in crate::cli) ttl_seconds: Option<u64>,
 }
 
 impl Reading {
@@ -90,8 +95,15 @@ impl Reading {
             poll: args.poll,
             duplicates: args.duplicates.unwrap_or_default(),
             near_duplicates: args.near_duplicates.then_some(true),
+            ttl_seconds: args.ttl,
         })
     }
+}
+
+/// Whole seconds, at least one.
+fn parse_ttl(text: &str) -> Result<u64, String> {
+    let seconds = time(text).map(|time| time.as_secs()).filter(|seconds| *seconds > 0);
+    seconds.ok_or_else(|| "expected a time of at least 1s, such as 90s, 12h or 30d".into())
 }
 
 fn parse_duplicates(text: &str) -> Result<Duplicates, String> {

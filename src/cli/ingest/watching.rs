@@ -73,7 +73,8 @@ pub(in crate::cli) async fn add_source(
         && reading.chunk.is_none()
         && !reading.poll
         && reading.duplicates == Duplicates::Unspecified
-        && reading.near_duplicates.is_none();
+        && reading.near_duplicates.is_none()
+        && reading.ttl_seconds.is_none();
     let known = known.sources.into_iter().find(|source| source.path == path);
     if let Some(source) = known.filter(|_| asks_for_nothing) {
         return Ok(source);
@@ -87,6 +88,7 @@ pub(in crate::cli) async fn add_source(
         poll: reading.poll,
         duplicates: reading.duplicates.into(),
         near_duplicates: reading.near_duplicates,
+        ttl_seconds: reading.ttl_seconds,
     };
     Ok(ingest.add_source(request).await?.into_inner().source.unwrap_or_default())
 }

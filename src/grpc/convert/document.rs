@@ -5,20 +5,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ragstone_index::collection::Copies;
 use ragstone_index::document::{DocumentRecord, DocumentState};
-use ragstone_ingest::document::{Duplicates, IngestOptions, Passwords, Progress, RawDocument};
+use ragstone_ingest::document::{
+    Duplicates, EXPIRES_AT_FIELD, IngestOptions, Passwords, Progress, RawDocument, check_ttl,
+};
 use ragstone_ingest::pipeline::{Ingested, Outcome};
 use ragstone_proto::v1;
 use ragstone_proto::v1::ingest_document_request::Content;
 
 use super::{chunk, payload, rfc3339};
 use crate::app::error::{Error, Result};
-use crate::app::sink::EXPIRES_AT_FIELD;
 
 /// Longest file name, title and address, in bytes.
 const MAX_NAME_BYTES: usize = 8_192;
-
-/// Longest life of a document: a thousand years.
-const MAX_TTL_SECONDS: u64 = 1_000 * 366 * 24 * 3_600;
 
 /// A document that a client sends.
 pub fn raw(request: v1::IngestDocumentRequest) -> Result<RawDocument> {
@@ -53,12 +51,7 @@ pub fn raw(request: v1::IngestDocumentRequest) -> Result<RawDocument> {
         return Err(Error::invalid("metadata", format!("{EXPIRES_AT_FIELD} is reserved; give ttl_seconds")));
     }
     if let Some(ttl) = request.ttl_seconds {
-        if ttl == 0 || ttl > MAX_TTL_SECONDS {
-            return Err(Error::invalid(
-                "ttl_seconds",
-                format!("{ttl} is not between 1 and {MAX_TTL_SECONDS}"),
-            ));
-        }
+        check_ttl(ttl, "ttl_seconds")?;
         let expires_at = chrono::Utc::now().timestamp_millis().saturating_add_unsigned(ttl * 1_000);
         metadata.insert(EXPIRES_AT_FIELD.to_owned(), expires_at.into());
     }
@@ -79,6 +72,7 @@ pub fn raw(request: v1::IngestDocumentRequest) -> Result<RawDocument> {
             chunk: chunk::settings(request.chunk)?,
             duplicates: duplicates(request.duplicates)?,
             near_duplicates: request.near_duplicates,
+            ttl_seconds: None,
         }),
         progress: Progress::default(),
     })
