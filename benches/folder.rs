@@ -14,12 +14,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use ragstone_ingest::embed::{EmbedderRegistry, MINILM};
 use ragstone_proto::v1 as api;
-use tonic::transport::Channel;
 
 #[path = "support/mod.rs"]
 mod support;
 
-use support::{OwnMemory, Server, own_cpu};
+use support::{OwnMemory, Server, own_cpu, scroll};
 
 /// Between two looks at what is indexed.
 const LOOK: Duration = Duration::from_millis(100);
@@ -39,7 +38,8 @@ async fn main() -> Result<()> {
     let memory = server.watch_own_memory();
 
     let cold = pass(&server, &memory, &folder, "cold").await?;
-    let texts = texts(&server.channel, "cold").await?;
+    let texts: Vec<String> =
+        scroll(&server.channel, "cold").await?.into_iter().map(|point| point.text).collect();
     let warm = pass(&server, &memory, &folder, "warm").await?;
     drop(server);
     let distinct: BTreeSet<&str> = texts.iter().map(String::as_str).collect();
@@ -117,26 +117,6 @@ async fn pass(server: &Server, memory: &OwnMemory, folder: &Path, collection: &s
     let request = api::RemoveSourceRequest { source_id: source.id, delete_documents: false };
     client.remove_source(request).await?;
     Ok(pass)
-}
-
-/// The texts of all points.
-async fn texts(channel: &Channel, collection: &str) -> Result<Vec<String>> {
-    let mut client = api::point_service_client::PointServiceClient::new(channel.clone());
-    let (mut all, mut page) = (Vec::new(), String::new());
-    loop {
-        let request = api::ScrollPointsRequest {
-            collection: collection.to_owned(),
-            limit: Some(5_000),
-            page: page.clone(),
-            ..Default::default()
-        };
-        let reply = client.scroll_points(request).await?.into_inner();
-        all.extend(reply.points.into_iter().map(|point| point.text));
-        page = reply.next_page;
-        if page.is_empty() {
-            return Ok(all);
-        }
-    }
 }
 
 struct Alone {

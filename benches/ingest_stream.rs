@@ -22,7 +22,7 @@ use tokio_stream::wrappers::ReceiverStream;
 #[path = "support/mod.rs"]
 mod support;
 
-use support::Server;
+use support::{Server, scroll};
 
 const WORDS_PER_PAGE: usize = 300;
 
@@ -145,22 +145,8 @@ const COMMON: [&str; 16] = [
 ];
 
 async fn texts(server: &Server, collection: &str) -> Result<Vec<String>> {
-    let mut points = api::point_service_client::PointServiceClient::new(server.connect().await?);
-    let (mut texts, mut page) = (Vec::new(), String::new());
-    loop {
-        let request = api::ScrollPointsRequest {
-            collection: collection.into(),
-            limit: Some(1_000),
-            page,
-            ..Default::default()
-        };
-        let reply = points.scroll_points(request).await?.into_inner();
-        texts.extend(reply.points.into_iter().map(|point| point.text));
-        page = reply.next_page;
-        if page.is_empty() {
-            return Ok(texts);
-        }
-    }
+    let points = scroll(&server.connect().await?, collection).await?;
+    Ok(points.into_iter().map(|point| point.text).collect())
 }
 
 async fn embedder_alone(texts: Vec<String>) -> Result<()> {

@@ -15,7 +15,7 @@ use tonic::transport::Channel;
 #[path = "support/mod.rs"]
 mod support;
 
-use support::{Server, percentile};
+use support::{Server, percentile, scroll};
 
 const COLLECTION: &str = "notes";
 const INDEXED: usize = 2_000;
@@ -131,26 +131,11 @@ async fn agrees(channel: &Channel, root: &Path) -> Result<()> {
 }
 
 async fn points(channel: &Channel) -> Result<BTreeSet<(String, String)>> {
-    let mut client = api::point_service_client::PointServiceClient::new(channel.clone());
-    let (mut all, mut page) = (BTreeSet::new(), String::new());
-    loop {
-        let request = api::ScrollPointsRequest {
-            collection: COLLECTION.into(),
-            limit: Some(5_000),
-            page: page.clone(),
-            ..Default::default()
-        };
-        // The collection is made by the watch, a moment after the start.
-        let reply = match client.scroll_points(request).await {
-            Err(status) if status.code() == tonic::Code::NotFound => return Ok(all),
-            reply => reply?.into_inner(),
-        };
-        all.extend(
-            reply.points.into_iter().map(|point| (point.origin.unwrap_or_default().document_id, point.text)),
-        );
-        page = reply.next_page;
-        if page.is_empty() {
-            return Ok(all);
-        }
-    }
+    // The collection is made by the watch, a moment after the start.
+    let points = match scroll(channel, COLLECTION).await {
+        Err(status) if status.code() == tonic::Code::NotFound => Vec::new(),
+        points => points?,
+    };
+    let place = |point: api::Point| (point.origin.unwrap_or_default().document_id, point.text);
+    Ok(points.into_iter().map(place).collect())
 }

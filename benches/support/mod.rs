@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use ragstone_proto::v1 as api;
 use tonic::transport::Channel;
 
 /// A running server.
@@ -90,6 +91,26 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.kill();
+    }
+}
+
+/// All points of a collection.
+pub async fn scroll(channel: &Channel, collection: &str) -> Result<Vec<api::Point>, tonic::Status> {
+    let mut client = api::point_service_client::PointServiceClient::new(channel.clone());
+    let (mut all, mut page) = (Vec::new(), String::new());
+    loop {
+        let request = api::ScrollPointsRequest {
+            collection: collection.to_owned(),
+            limit: Some(5_000),
+            page,
+            ..Default::default()
+        };
+        let reply = client.scroll_points(request).await?.into_inner();
+        all.extend(reply.points);
+        page = reply.next_page;
+        if page.is_empty() {
+            return Ok(all);
+        }
     }
 }
 

@@ -106,21 +106,25 @@ impl Rows {
 
     /// Has what tells where the id of a row lies (and its text and payload, if wanted) fetched from memory.
     pub(crate) fn prefetch_offsets(&self, row: usize, text: bool, payload: bool) {
-        let columns = [(&self.ids, true), (&self.texts, text), (&self.payloads, payload)];
-        for (column, _) in columns.iter().filter(|(_, wanted)| *wanted) {
+        for column in self.read_with(text, payload) {
             prefetch(column.value_offsets().get(row..row + 2).unwrap_or_default());
         }
     }
 
     /// Has the id of a row (and the start of its text and payload, if wanted) fetched from memory.
     pub(crate) fn prefetch_values(&self, row: usize, text: bool, payload: bool) {
-        let columns = [(&self.ids, true), (&self.texts, text), (&self.payloads, payload)];
-        for (column, _) in columns.iter().filter(|(_, wanted)| *wanted) {
+        for column in self.read_with(text, payload) {
             let Some([start, end]) = column.value_offsets().get(row..row + 2) else { continue };
             let (start, end) = (*start as usize, *end as usize);
             let end = end.min(start.saturating_add(PREFETCHED));
             prefetch(column.value_data().get(start..end).unwrap_or_default());
         }
+    }
+
+    /// The columns that every hit is read from, and those that are wanted.
+    fn read_with(&self, text: bool, payload: bool) -> impl Iterator<Item = &StringArray> {
+        let columns = [(&self.ids, true), (&self.texts, text), (&self.payloads, payload)];
+        columns.into_iter().filter_map(|(column, wanted)| wanted.then_some(column))
     }
 
     /// Document id of a row; `None` for a record without a document.

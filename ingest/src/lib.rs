@@ -14,5 +14,7 @@ pub mod import;
 pub mod pipeline;
 pub mod sink;
 pub mod source;
+#[cfg(test)]
+mod test_data;
 
 pub use error::{Error, ErrorKind, Result};

@@ -14,6 +14,9 @@ pub(super) fn of_hits(collection: &Collection, hits: &[Hit]) -> HashMap<String, 
     ids.sort_unstable();
     ids.dedup();
     ids.retain(|id| !id.is_empty());
+    if ids.is_empty() {
+        return HashMap::new();
+    }
     let copies = collection.copies(ids.iter().copied(), MAX_SHOWN_COPIES);
     let found = ids.into_iter().zip(copies).filter(|(_, copies)| copies.total > 0);
     found.map(|(id, copies)| (id.to_owned(), copies)).collect()

@@ -160,7 +160,9 @@ impl App {
         let mut parents = Vec::new();
         let mut collapsed = Collapsed::new();
         if collapses {
-            collapsed = collapse::collapse(&collection, &mut found.hits);
+            let open = Arc::clone(&collection);
+            let job = move || Ok::<_, Error>((collapse::collapse(&open, &mut found.hits), found));
+            (collapsed, found) = self.workers.read.run(job).await?;
             found.plan.push("of near-duplicates, keep the best document".into());
         }
         if wants_parents {

@@ -62,6 +62,20 @@ impl EngineSink {
         self.workers.write.run(move || Ok(collection.write(request)?)).await.map_err(pipeline_error)
     }
 
+    async fn put(
+        &self,
+        collection: &str,
+        entry: DocumentEntry,
+        points: Option<RecordBatch>,
+        note: Option<Vec<u8>>,
+    ) -> Result<u64> {
+        let points = points.map(with_expiry).transpose().map_err(|error| pipeline_error(error.into()))?;
+        let remember = note.map(|value| Change::PutLedger { key: note_key(&entry.id), value });
+        let mut changes = vec![Change::PutDocument { document: record(entry), points }];
+        changes.extend(remember);
+        Ok(self.change(collection, changes).await?.seq_no)
+    }
+
     async fn change(&self, collection: &str, changes: Vec<Change>) -> Result<WriteReceipt> {
         self.write(collection, WriteRequest { changes, skip_bad_rows: false }).await
     }
@@ -122,9 +136,7 @@ impl BatchSink for EngineSink {
         entry: DocumentEntry,
         points: Option<RecordBatch>,
     ) -> Result<u64> {
-        let points = points.map(with_expiry).transpose().map_err(|error| pipeline_error(error.into()))?;
-        let change = Change::PutDocument { document: record(entry), points };
-        Ok(self.change(collection, vec![change]).await?.seq_no)
+        self.put(collection, entry, points, None).await
     }
 
     async fn put_document_with_note(
@@ -134,10 +146,7 @@ impl BatchSink for EngineSink {
         points: RecordBatch,
         note: Vec<u8>,
     ) -> Result<u64> {
-        let points = with_expiry(points).map_err(|error| pipeline_error(error.into()))?;
-        let remember = Change::PutLedger { key: note_key(&entry.id), value: note };
-        let put = Change::PutDocument { document: record(entry), points: Some(points) };
-        Ok(self.change(collection, vec![put, remember]).await?.seq_no)
+        self.put(collection, entry, Some(points), Some(note)).await
     }
 
     async fn document_notes(&self, collection: &str) -> Result<Vec<(String, Vec<u8>)>> {

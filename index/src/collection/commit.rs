@@ -196,7 +196,10 @@ impl Collection {
             if depends_on_links || needs_earlier_writes(&pending, &state) {
                 self.flush_group(&mut state, &mut appended, &mut results);
             }
-            let result = append(&mut state, &self.ledger.read(), pending, appended.len() as u64);
+            // What they are linked to is seen here as the flush above left it.
+            let links = depends_on_links.then(|| self.ledger.read());
+            let result = append(&mut state, links.as_deref(), pending, appended.len() as u64);
+            drop(links);
             match result {
                 Ok(Outcome::Appended(changes, rejected)) => {
                     appended.push(Appended { place, changes, rejected })
@@ -273,12 +276,16 @@ enum Outcome {
     Nothing(WriteReceipt),
 }
 
-/// Resolves a write against the state and appends it to the log, `waiting` writes behind the newest applied one.
-fn append(state: &mut State, ledger: &Ledger, mut pending: Pending, waiting: u64) -> Result<Outcome> {
+/// Resolves a write against the state and appends it to the log, `waiting` writes behind the newest applied one. `links`: the
+/// ledger, for a write that depends on what is linked to what.
+fn append(state: &mut State, links: Option<&Ledger>, mut pending: Pending, waiting: u64) -> Result<Outcome> {
     if let Some(reason) = &state.failed {
         return Err(Error::LogFailed(reason.clone()));
     }
-    let handed_over = follow_links(state, ledger, &mut pending)?;
+    let handed_over = match links {
+        Some(ledger) => follow_links(state, ledger, &mut pending)?,
+        None => HandOver::default(),
+    };
     let Pending { changes, rejected, schema } = pending;
     let mut resolver = Resolver { state, known: schema, schema: None };
     let mut resolved = Vec::with_capacity(changes.len() + 1);
@@ -321,9 +328,6 @@ fn append(state: &mut State, ledger: &Ledger, mut pending: Pending, waiting: u64
 
 /// Names what linked records of a write are linked to, and finds who takes over what it ends.
 fn follow_links(state: &State, ledger: &Ledger, pending: &mut Pending) -> Result<HandOver> {
-    if !links::depends_on_links(pending.touches(), ledger) {
-        return Ok(HandOver::default());
-    }
     let touched = links::touched(pending.touches());
     let handed_over = links::hand_over(pending.touches(), &touched, &state.tables.snapshot(), ledger)?;
     let touched: HashSet<String> = touched.into_iter().map(str::to_owned).collect();

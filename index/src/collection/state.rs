@@ -128,10 +128,8 @@ impl Tables {
                 Resolved::DeleteDocuments(ids) => {
                     for id in ids {
                         let points = self.delete_rows_of(&id);
-                        let known = ledger.delete_document(&id).is_some();
-                        ledger.delete_entry(&note_key(&id));
                         // Whoever could take the points over is linked to another document by now.
-                        forget_copies(ledger, &id);
+                        let known = forget_document(ledger, &id);
                         receipt.deleted_points += points;
                         receipt.deleted_documents += u64::from(known || points > 0);
                     }
@@ -199,9 +197,7 @@ impl Tables {
             had_points && self.has_no_points(id)
         });
         for id in &documents {
-            ledger.delete_document(id);
-            ledger.delete_entry(&note_key(id));
-            forget_copies(ledger, id);
+            forget_document(ledger, id);
         }
         Ok(documents.into_iter().collect())
     }
@@ -234,12 +230,16 @@ impl Tables {
     }
 }
 
-/// Forgets documents that are linked to one that is no more: no record stands for points that are not there.
-fn forget_copies(ledger: &mut Ledger, id: &str) {
+/// Forgets a document whose points are gone, with its note and those that are linked to it: no record stands for points that
+/// are not there. Whether it was known.
+fn forget_document(ledger: &mut Ledger, id: &str) -> bool {
+    let known = ledger.delete_document(id).is_some();
+    ledger.delete_entry(&note_key(id));
     let copies: Vec<String> = ledger.copies_of(id).map(str::to_owned).collect();
     for copy in copies {
         ledger.delete_document(&copy);
     }
+    known
 }
 
 impl State {

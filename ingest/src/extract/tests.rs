@@ -2,7 +2,6 @@
 //! Whole documents through [`extract`]: small ones made here, hostile ones, and the folder of test data if it is there.
 
 use std::io::{Cursor, Write};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +10,7 @@ use zip::write::SimpleFileOptions;
 use super::*;
 use crate::document::{IngestOptions, Passwords};
 use crate::error::ErrorKind;
+use crate::test_data::test_data;
 
 mod containers;
 mod formats;
@@ -288,18 +288,10 @@ fn random_bytes_are_no_danger() {
     }
 }
 
-/// The folder of test data, if it is there.
-fn test_data() -> Option<PathBuf> {
-    let root = std::env::var_os("RAGSTONE_TEST_DATA")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"), PathBuf::from)
-        .join("data/docs");
-    root.is_dir().then_some(root)
-}
-
 /// Real files, many of them odd or broken: each is text or a reason, and none takes long.
 #[test]
 fn the_test_data_is_read_or_refused() {
-    let Some(root) = test_data() else {
+    let Some(root) = test_data("data/docs") else {
         println!("skipped: no test data");
         return;
     };

@@ -23,7 +23,7 @@ pub const MAX_METADATA_DEPTH: usize = 64;
 /// Digits of the recipe in front of a version.
 pub const RECIPE_DIGITS: usize = 16;
 
-pub(super) const VERSION_DIGITS: usize = 64;
+const VERSION_DIGITS: usize = 64;
 const CONTENT_DIGITS: usize = 32;
 /// What is left of a name that is too long for an id, before its hash.
 const LONG_ID_PREFIX_BYTES: usize = 900;

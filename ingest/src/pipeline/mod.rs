@@ -223,18 +223,19 @@ impl Pipeline {
         let turn = self.turns.take(collection, &raw.id).await;
         let raw = Arc::new(raw);
         let links = raw.options.duplicates.unwrap_or(self.config.duplicates) == Duplicates::Link;
-        let Identity { recipe, version, target } = self.identify(collection, &raw).await?;
+        let Identity { recipe, mut version, target } = self.identify(collection, &raw).await?;
         let stored = self.sink.document(collection, &raw.id).await?;
         if let Some(entry) = stored.as_ref().filter(|entry| is_current(entry, &version, links)) {
             return self.keep(collection, entry, &raw, &target).await;
         }
+        let content = content_key(&recipe, &raw).await?;
+        version.extend(content.as_deref());
         // Of documents of the same content that come together, the first is stored and the others are linked to it.
-        let content = links.then(|| content_of(&version)).flatten();
-        let content_turn = match content {
-            Some(content) => Some(self.turns.take(&format!("{collection}\0content"), content).await),
+        let content_turn = match content.filter(|_| links) {
+            Some(content) => Some(self.turns.take(&format!("{collection}\0content"), &content).await),
             None => None,
         };
-        if content.is_some()
+        if content_turn.is_some()
             && let Some(linked) = self.link(collection, &raw, &version, &target).await?
         {
             return Ok(linked);
@@ -290,8 +291,7 @@ impl Pipeline {
         let raw = Arc::clone(raw);
         blocking(move || {
             let recipe = Recipe::resolve(&target, &registry, &settings)?;
-            let mut version = identity::version(&recipe.hash, &raw)?;
-            version.extend(identity::content_key(&recipe.hash, &raw)?);
+            let version = identity::version(&recipe.hash, &raw)?;
             Ok(Identity { recipe, version, target })
         })
         .await
@@ -396,26 +396,22 @@ impl Pipeline {
         let index = self.near_index(collection).await?;
         let threshold = self.config.near_duplicate_threshold;
         loop {
-            let (index, signature, id) = (Arc::clone(&index), signature.clone(), id.to_owned());
-            let step = {
-                let index = Arc::clone(&index);
-                let (id, signature) = (id.clone(), signature.clone());
-                move || {
-                    let mut index = index.lock();
-                    let found = index.find(&id, &signature, threshold);
-                    if found.is_none() {
-                        // From now on others are compared with it, though it is not stored yet.
-                        index.insert(&id, &id, signature);
-                    }
-                    Ok(found)
+            let (shared, own, id_of_own) = (Arc::clone(&index), signature.clone(), id.to_owned());
+            let step = move || {
+                let mut index = shared.lock();
+                let found = index.find(&id_of_own, &own, threshold);
+                if found.is_none() {
+                    // From now on others are compared with it, though it is not stored yet.
+                    index.insert(&id_of_own, &id_of_own, own);
                 }
+                Ok(found)
             };
-            let Some(near) = blocking(step).await? else { return Ok((None, signature.note(&id))) };
+            let Some(near) = blocking(step).await? else { return Ok((None, signature.note(id))) };
             let is_there = self.turns.is_taken(collection, &near.document_id)
                 || self.sink.document(collection, &near.document_id).await?.is_some();
             if is_there {
-                index.lock().insert(&id, &near.group, signature.clone());
                 let note = signature.note(&near.group);
+                index.lock().insert(id, &near.group, signature);
                 return Ok((Some(near), note));
             }
             index.lock().remove(&near.document_id);
@@ -499,9 +495,11 @@ fn is_current(entry: &DocumentEntry, version: &str, links: bool) -> bool {
     is_searchable && identity::is_same_version(&entry.version, version)
 }
 
-/// The part of a version that documents of the same content share.
-fn content_of(version: &str) -> Option<&str> {
-    version.get(identity::VERSION_DIGITS..).filter(|content| !content.is_empty())
+/// What stands behind a version that is about to be stored, see [`identity::content_key`]. It takes a second look at the whole
+/// content, which documents that stay as they are need not pay for.
+async fn content_key(recipe: &Recipe, raw: &Arc<RawDocument>) -> Result<Option<String>> {
+    let (recipe, raw) = (recipe.hash.clone(), Arc::clone(raw));
+    blocking(move || identity::content_key(&recipe, &raw)).await
 }
 
 fn entry(raw: &RawDocument, prepared: &Prepared, version: String) -> DocumentEntry {

@@ -39,6 +39,16 @@ pub enum FileState {
     },
 }
 
+impl From<EntryState> for FileState {
+    fn from(state: EntryState) -> Self {
+        match state {
+            EntryState::Indexed | EntryState::Linked { .. } => Self::Indexed,
+            EntryState::Failed { reason } => Self::Failed { reason },
+            EntryState::Skipped { reason } => Self::Skipped { reason },
+        }
+    }
+}
+
 /// What is known of a file.
 #[derive(Debug, Clone)]
 pub(crate) struct FileRecord {
@@ -334,11 +344,7 @@ impl Files {
         known.stored = true;
         known.racy = false;
         known.retry_at = None;
-        known.state = match entry.state {
-            EntryState::Indexed | EntryState::Linked { .. } => FileState::Indexed,
-            EntryState::Failed { reason } => FileState::Failed { reason },
-            EntryState::Skipped { reason } => FileState::Skipped { reason },
-        };
+        known.state = entry.state.into();
     }
 
     /// What has to be done so that the collection agrees with what was seen.

@@ -22,6 +22,14 @@ use crate::sink::BatchSink;
 /// Nanoseconds of a millisecond.
 const NS_PER_MS: i64 = 1_000_000;
 
+/// What stays of an older version of a file.
+#[derive(Debug, Default)]
+struct Kept {
+    title: String,
+    media_type: String,
+    chunks: u32,
+}
+
 /// What became of a job.
 #[derive(Debug)]
 pub(crate) enum Done {
@@ -206,21 +214,7 @@ impl Worker {
         let reason = "it has not changed for longer than its time to live".to_owned();
         // What is left of a version with a later end goes, too.
         self.sink.delete_documents(collection, vec![raw.id.clone()]).await?;
-        let entry = DocumentEntry {
-            id: raw.id,
-            uri: raw.uri,
-            title: String::new(),
-            media_type: String::new(),
-            version: order.recipe.clone(),
-            size_bytes: stat.size,
-            modified_ns: Some(stat.modified_ns),
-            chunks: 0,
-            state: EntryState::Skipped { reason: reason.clone() },
-            source_id: self.source.id.clone(),
-        };
-        let version = entry.version.clone();
-        self.sink.put_document(collection, entry, None).await?;
-        Ok(FileResult::Stored { state: FileState::Skipped { reason }, stat, read_ns, version, chunks: 0 })
+        self.record(order, raw, (stat, read_ns), EntryState::Skipped { reason }, Kept::default()).await
     }
 
     /// A bad file goes to the ledger with its reason, so that it is not read again before it changes. Points of an
@@ -238,33 +232,40 @@ impl Worker {
         if !of_no_use {
             tracing::warn!(source = self.source.id, document = shell.id, reason, "a file can't be indexed");
         }
-        let (state, shown) = if of_no_use {
-            (EntryState::Skipped { reason: reason.clone() }, FileState::Skipped { reason })
-        } else {
-            (EntryState::Failed { reason: reason.clone() }, FileState::Failed { reason })
-        };
+        let state = if of_no_use { EntryState::Skipped { reason } } else { EntryState::Failed { reason } };
         let older = self.sink.document(&self.source.collection, &shell.id).await?;
-        let (title, media_type, chunks) =
-            // A link has no points of its own that could stay.
-            older
-                .filter(|entry| !matches!(entry.state, EntryState::Linked { .. }))
-                .map(|entry| (entry.title, entry.media_type, entry.chunks))
-                .unwrap_or_default();
+        // A link has no points of its own that could stay.
+        let older = older.filter(|entry| !matches!(entry.state, EntryState::Linked { .. }));
+        let kept =
+            older.map(|DocumentEntry { title, media_type, chunks, .. }| Kept { title, media_type, chunks });
+        self.record(order, shell, (stat, read_ns), state, kept.unwrap_or_default()).await
+    }
+
+    /// Notes in the ledger why a file has no points of its present content.
+    async fn record(
+        &self,
+        order: &Order,
+        file: RawDocument,
+        (stat, read_ns): (FileStat, i64),
+        state: EntryState,
+        kept: Kept,
+    ) -> Result<FileResult> {
+        let Kept { title, media_type, chunks } = kept;
         let entry = DocumentEntry {
-            id: shell.id,
-            uri: shell.uri,
+            id: file.id,
+            uri: file.uri,
             title,
             media_type,
             version: order.recipe.clone(),
             size_bytes: stat.size,
             modified_ns: Some(stat.modified_ns),
             chunks,
-            state,
+            state: state.clone(),
             source_id: self.source.id.clone(),
         };
-        let version = entry.version.clone();
         self.sink.put_document(&self.source.collection, entry, None).await?;
-        Ok(FileResult::Stored { state: shown, stat, read_ns, version, chunks })
+        let version = order.recipe.clone();
+        Ok(FileResult::Stored { state: state.into(), stat, read_ns, version, chunks })
     }
 
     async fn read(&self, order: &Order, path: &Path) -> Result<Content, FileResult> {

@@ -221,7 +221,7 @@ fn passwords_open_and_are_not_shown() {
     let passwords = Passwords::new(vec!["secret-word".into()]).unwrap();
     assert!(!format!("{passwords:?}").contains("secret"));
     assert_eq!(Passwords::new(vec![String::new(); 100]).unwrap_err().field(), Some("passwords"));
-    let Some(root) = test_data() else { return };
+    let Some(root) = test_data("data/docs") else { return };
     let check = |file: &str, given: &str, text: &str| {
         let path = root.join("pypdf/resources").join(file);
         let Ok(data) = std::fs::read(path) else { return };

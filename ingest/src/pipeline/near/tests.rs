@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::io::Read;
 
 use super::*;
+use crate::test_data::test_data;
 
 /// Real texts that are compared; without optimisation more take long.
 const MOST_TEXTS: usize = 60;
@@ -172,11 +173,7 @@ fn edited_texts_are_found_and_others_are_not() {
 
 /// Some proposals for Python, as people wrote them.
 fn peps() -> Option<Vec<String>> {
-    let root = match std::env::var_os("RAGSTONE_TEST_DATA") {
-        Some(root) => root.into(),
-        None => std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"),
-    };
-    let file = std::fs::File::open(root.join("data/text/peps.tar.gz")).ok()?;
+    let file = std::fs::File::open(test_data("data/text/peps.tar.gz")?).ok()?;
     let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(file));
     let mut texts = Vec::new();
     for entry in archive.entries().ok()? {
