@@ -18,6 +18,9 @@ use crate::segment::Part;
 
 /// Most ids of one [`Collection::get`].
 pub const MAX_GET_IDS: usize = 10_000;
+/// A page of points ends before it would pass this many bytes, roughly: gRPC clients take replies of 4 MiB unless told
+/// otherwise. A larger point is a page of its own.
+const PAGE_BYTES: usize = 3 << 20;
 
 impl Collection {
     /// The points of these ids that exist, in the order asked.
@@ -81,13 +84,18 @@ impl Collection {
             }
         }
         found.sort_unstable();
-        let more = found.len() > request.limit;
-        found.truncate(request.limit);
-        let next = found
-            .last()
-            .filter(|_| more)
-            .map(|(hash, id, ..)| Cursor { hash: *hash, id: id.clone() }.token());
-        let points = found.iter().map(|(.., part, row)| reader.read(*part, *row)).collect::<Result<_>>()?;
+        let (mut points, mut bytes) = (Vec::new(), 0);
+        for (.., part, row) in found.iter().take(request.limit) {
+            let point = reader.read(*part, *row)?;
+            bytes += bytes_of(&point);
+            if bytes > PAGE_BYTES && !points.is_empty() {
+                break;
+            }
+            points.push(point);
+        }
+        let more = found.len() > points.len();
+        let last = points.len().checked_sub(1).and_then(|last| found.get(last));
+        let next = last.filter(|_| more).map(|(hash, id, ..)| Cursor { hash: *hash, id: id.clone() }.token());
         Ok(ScrollPage { points, next })
     }
 
@@ -308,6 +316,30 @@ impl<'a> PointReader<'a> {
         }
         Some(payload)
     }
+}
+
+/// Bytes that a point takes in a reply, roughly.
+fn bytes_of(point: &PointData) -> usize {
+    /// What a field costs beside its content.
+    const FIELD: usize = 8;
+    fn of_value(value: &serde_json::Value) -> usize {
+        use serde_json::Value::{Array, Object, String};
+        FIELD
+            + match value {
+                String(text) => text.len(),
+                Array(values) => values.iter().map(of_value).sum(),
+                Object(fields) => fields.iter().map(|(name, value)| name.len() + of_value(value)).sum(),
+                _ => 0,
+            }
+    }
+    let PointData { id, text, payload, origin, expires_at_ms: _, vectors } = point;
+    let strings =
+        [id, text, &origin.document_id, &origin.uri, &origin.title, &origin.media_type, &origin.part];
+    let strings = strings.into_iter().chain(&origin.heading_path).map(|text| text.len() + FIELD);
+    let payload =
+        payload.iter().flatten().map(|(name, value)| FIELD + name.len() + of_value(value)).sum::<usize>();
+    let vectors = vectors.iter().map(|(name, vector)| FIELD + name.len() + size_of_val(vector.as_slice()));
+    strings.sum::<usize>() + payload + vectors.sum::<usize>()
 }
 
 #[cfg(test)]

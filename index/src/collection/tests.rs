@@ -488,3 +488,64 @@ fn a_deleted_collection_is_gone_for_good() {
     assert!(store.collections().is_empty());
     store.create_collection("c", schema()).unwrap();
 }
+
+#[test]
+fn small_segments_are_gathered_while_somebody_searches() {
+    let directory: Arc<dyn Directory> = Arc::new(MemDirectory::new());
+    let options = StoreOptions { compact_fan_in: 100, ..StoreOptions::default() };
+    let (_store, collection) = open(&directory, options);
+    let mut rng = StdRng::seed_from_u64(11);
+    let points: Vec<Point> = (0..1_000).map(|i| point(&mut rng, format!("p{i}"), None)).collect();
+    for points in points.chunks(200) {
+        collection.write(upsert(points)).unwrap();
+        collection.flush().unwrap();
+    }
+    let segments = || collection.stats().segments.len();
+    collection.gather_small_segments();
+    assert_eq!(segments(), 5, "nobody searches");
+    for wanted in [3, 4, 5] {
+        let found = collection.search(&search(Some(points[wanted].vector.clone()), None)).unwrap();
+        assert_eq!(found.hits[0].point.id, format!("p{wanted}"));
+    }
+    collection
+        .write(WriteRequest {
+            changes: vec![Change::DeletePoints(vec!["p7".into(), "p300".into()])],
+            skip_bad_rows: false,
+        })
+        .unwrap();
+    collection.gather_small_segments();
+    assert_eq!(segments(), 1);
+    assert_eq!(collection.count(None).unwrap(), 998);
+    for (at, point) in points.iter().enumerate().step_by(50) {
+        let found = collection.search(&search(Some(point.vector.clone()), None)).unwrap();
+        let expected = at != 300;
+        assert_eq!(found.hits[0].point.id == point.id, expected, "{}", point.id);
+    }
+}
+
+#[test]
+fn a_page_of_points_fits_a_message_whatever_their_size() {
+    let directory: Arc<dyn Directory> = Arc::new(MemDirectory::new());
+    let (_store, collection) = open(&directory, StoreOptions::default());
+    let mut rng = StdRng::seed_from_u64(12);
+    let mut points: Vec<Point> = (0..20).map(|i| point(&mut rng, format!("p{i}"), None)).collect();
+    points.iter_mut().for_each(|point| point.text = "word ".repeat(100_000));
+    points[7].text = "word ".repeat(1_000);
+    collection.write(upsert(&points)).unwrap();
+    let mut request = ScrollRequest { filter: None, limit: 10_000, after: None, select: Select::default() };
+    let mut seen = Vec::new();
+    loop {
+        let page = collection.scroll(&request).unwrap();
+        let bytes: usize = page.points.iter().map(|point| point.text.len()).sum();
+        assert!(!page.points.is_empty() && bytes <= 3 << 20, "{} points of {bytes} bytes", page.points.len());
+        seen.extend(page.points.into_iter().map(|point| point.id));
+        request.after = page.next;
+        if request.after.is_none() {
+            break;
+        }
+    }
+    seen.sort();
+    let mut expected: Vec<String> = points.into_iter().map(|point| point.id).collect();
+    expected.sort();
+    assert_eq!(seen, expected);
+}
