@@ -1,6 +1,7 @@
 //! Writes a segment: rows and vectors first, then what is derived from them, read back from the files just written so
 //! that nothing has to be held twice in memory.
 
+use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
 use arrow::ipc::writer::FileWriter;
@@ -9,7 +10,7 @@ use roaring::RoaringBitmap;
 
 use crate::directory::Directory;
 use crate::error::{Error, Result};
-use crate::file_format::{SealedWriter, map_file, open_file, seal_bytes, seal_file};
+use crate::file_format::{HEADER_BYTES, SealedWriter, map_file, open_file, seal_bytes, seal_file};
 use crate::keyword::{IndexedText, KeywordBuilder};
 use crate::memtable::row_origin;
 use crate::payload::{PayloadTyper, TypedRow};
@@ -176,7 +177,11 @@ pub(super) fn write_graph(
         quantization,
         ..*params
     };
-    let read = || residency.release_all();
+    let row_bytes = column.dimension * size_of::<f32>();
+    let read = |rows: Range<usize>| {
+        let at = |row: usize| row.saturating_mul(row_bytes).saturating_add(HEADER_BYTES);
+        residency.release(at(rows.start)..at(rows.end));
+    };
     if let Some(index) = grow_index(&column, ancestor, definition.distance, &params, cancel, &read)? {
         let path = files.graph(&definition.name);
         seal_file(directory, &path, GRAPH, |writer| {

@@ -13,11 +13,11 @@ use std::collections::BinaryHeap;
 
 use rayon::prelude::*;
 
-use crate::schema::Distance;
 use crate::vector::codes::{Floats, OrderedDistance, Points, Target, sample};
 use crate::vector::distance::CodeKernel;
 use crate::vector::graph::walk::Candidate;
 use crate::vector::kernels;
+use crate::vector::pass::{PASS_ROWS, Read};
 
 /// Bits of one word.
 const WORD_BITS: usize = 64;
@@ -396,15 +396,15 @@ impl Nearest<'_> {
 }
 
 /// Encodes the vectors of the nodes; `None` where bits would lose neighbours or save nothing (see the module's text).
-pub(crate) fn encode_bits(distance: Distance, floats: Floats<'_>, nodes: usize) -> Option<EncodedBits> {
-    let bits = EncodedBits::of(floats, nodes)?;
-    let (recall, compared_share) = bits.measure(distance, floats, nodes);
+pub(crate) fn encode_bits(floats: Floats<'_>, nodes: usize, read: &Read<'_>) -> Option<EncodedBits> {
+    let bits = EncodedBits::of(floats, nodes, read)?;
+    let (recall, compared_share) = bits.measure(floats, nodes);
     (recall >= LEAST_RECALL && compared_share <= 1.0).then_some(EncodedBits { recall, ..bits })
 }
 
 impl EncodedBits {
     /// `None` when a vector has no finite length, or all of them no room.
-    fn of(floats: Floats<'_>, nodes: usize) -> Option<Self> {
+    fn of(floats: Floats<'_>, nodes: usize, read: &Read<'_>) -> Option<Self> {
         let dimension = floats.dimension;
         let (words, stride) = (words_of(dimension), record_words(dimension));
         let rotation = Rotation { dimension };
@@ -432,10 +432,16 @@ impl EncodedBits {
             }
             factors.error.is_finite()
         };
+        let encode_all = |rest: &mut Vec<f32>, (piece, records): (usize, &mut [u64])| {
+            let nodes = piece * PASS_ROWS..;
+            let all = nodes.clone().zip(records.chunks_exact_mut(stride)).all(|at| encode(rest, at));
+            read(floats.rows_of(nodes.start..nodes.start + PASS_ROWS));
+            all
+        };
         let finite = records
-            .par_chunks_mut(stride)
+            .par_chunks_mut(stride * PASS_ROWS)
             .enumerate()
-            .map_init(Vec::new, encode)
+            .map_init(Vec::new, encode_all)
             .reduce(|| true, |a, b| a && b);
         finite.then_some(Self { centre, records, recall: 0.0 })
     }
@@ -447,8 +453,8 @@ impl EncodedBits {
 
     /// What share of the nearest by vector a scan finds in a sample of the column, and how many vectors it compares for
     /// that, as a share of those that may be.
-    fn measure(&self, distance: Distance, floats: Floats<'_>, nodes: usize) -> (f32, f32) {
-        let codes = self.codes(CodeKernel::of(distance), floats.dimension);
+    fn measure(&self, floats: Floats<'_>, nodes: usize) -> (f32, f32) {
+        let codes = self.codes(CodeKernel::of(floats.distance), floats.dimension);
         let queries = sample(nodes, CHECK_QUERIES);
         let others = sample(nodes, CHECK_VECTORS);
         let check = |query: &u32| {
@@ -476,6 +482,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
     use super::*;
+    use crate::schema::Distance;
     use crate::vector::codes::RowMap;
     use crate::vector::distance::{dot, squared_euclidean};
     use crate::vector::samples::clustered;
@@ -501,7 +508,7 @@ mod tests {
         for distance in [Distance::Cosine, Distance::Dot, Distance::Euclidean] {
             let vectors = clustered(distance, nodes, dimension, 1);
             let floats = Floats { distance, dimension, vectors: &vectors, rows: RowMap::Identity };
-            let bits = EncodedBits::of(floats, nodes).expect("finite");
+            let bits = EncodedBits::of(floats, nodes, &|_| ()).expect("finite");
             let codes = bits.codes(CodeKernel::of(distance), dimension);
             let query = clustered(distance, 1, dimension, 9);
             let mut prepared = BitQuery::default();
@@ -536,7 +543,7 @@ mod tests {
         for distance in [Distance::Cosine, Distance::Dot, Distance::Euclidean] {
             let vectors = clustered(distance, nodes, dimension, 1);
             let floats = Floats { distance, dimension, vectors: &vectors, rows: RowMap::Identity };
-            let bits = EncodedBits::of(floats, nodes).expect("finite");
+            let bits = EncodedBits::of(floats, nodes, &|_| ()).expect("finite");
             let codes = bits.codes(CodeKernel::of(distance), dimension);
             let queries = clustered(distance, 40, dimension, 9);
             let (mut found, mut compared) = (0, 0);
@@ -569,7 +576,7 @@ mod tests {
         let vectors = clustered(Distance::Dot, 50, 64, 1);
         let floats =
             Floats { distance: Distance::Dot, dimension: 64, vectors: &vectors, rows: RowMap::Identity };
-        let bits = EncodedBits::of(floats, 50).expect("finite");
+        let bits = EncodedBits::of(floats, 50, &|_| ()).expect("finite");
         let codes = bits.codes(CodeKernel::Dot, 64);
         let mut prepared = BitQuery::default();
         codes.prepare(&vectors[..64], &mut prepared);
@@ -595,7 +602,7 @@ mod tests {
         let vectors = clustered(Distance::Euclidean, 20_000, 8, 1);
         let floats =
             Floats { distance: Distance::Euclidean, dimension: 8, vectors: &vectors, rows: RowMap::Identity };
-        assert!(encode_bits(Distance::Euclidean, floats, 20_000).is_none());
+        assert!(encode_bits(floats, 20_000, &|_| ()).is_none());
         let mut vectors = clustered(Distance::Euclidean, 2_000, 128, 1);
         vectors[1_000] = f32::MAX;
         let floats = Floats {
@@ -604,6 +611,6 @@ mod tests {
             vectors: &vectors,
             rows: RowMap::Identity,
         };
-        assert!(encode_bits(Distance::Euclidean, floats, 2_000).is_none(), "its length is not finite");
+        assert!(encode_bits(floats, 2_000, &|_| ()).is_none(), "its length is not finite");
     }
 }

@@ -4,6 +4,7 @@
 //! never lie in memory a second time.
 
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
 use roaring::RoaringBitmap;
@@ -119,14 +120,13 @@ pub fn build_index(
     params: &VectorsParams,
     cancel: &AtomicBool,
 ) -> Result<Option<BuiltIndex>> {
-    grow_index(column, None, distance, params, cancel, &|| ())
+    grow_index(column, None, distance, params, cancel, &|_| ())
 }
 
 /// [`build_index`] that grows the graph of an ancestor where that pays: where it was built with the same links and beam, at
 /// least half of the column comes from it, and no more than three tenths of it were deleted.
 ///
-/// Calls `read` when the column has been read for the last time, if that is before the end: from then on there are codes in
-/// its place.
+/// Tells `read` which rows of the column were read and won't be for a while.
 ///
 /// # Errors
 /// As [`build_index`].
@@ -136,7 +136,7 @@ pub fn grow_index(
     distance: Distance,
     params: &VectorsParams,
     cancel: &AtomicBool,
-    read: &(dyn Fn() + Sync),
+    read: &(dyn Fn(Range<usize>) + Sync),
 ) -> Result<Option<BuiltIndex>> {
     let VectorColumn { dimension, data, present } = *column;
     if dimension == 0 || data.len() % dimension != 0 {
@@ -164,9 +164,10 @@ pub fn grow_index(
         let floats = Floats { distance, dimension, vectors: data, rows: row_map };
         // Building on codes is several times faster, and finds the same neighbours where codes keep them; what the graph is
         // walked on later is another question.
-        let encoded = encode(distance, floats, nodes);
+        let encoded = encode(floats, nodes, read);
         if encoded.is_some() {
-            read();
+            // The check of the codes read here and there.
+            read(0..rows);
         }
         let points = match &encoded {
             Some(encoded) => {
@@ -190,7 +191,7 @@ pub fn grow_index(
         let bits = match params.quantization {
             Quantization::None => None,
             Quantization::Auto | Quantization::Int8 | Quantization::Binary => {
-                encode_bits(distance, floats, nodes)
+                encode_bits(floats, nodes, read)
             }
         };
         let encoded = match params.quantization {
@@ -214,7 +215,9 @@ pub fn grow_index(
             present: present.filter(|_| partial.is_some()),
             encoded: encoded.as_ref(),
             bits: bits.as_ref(),
+            read,
         };
+        read(0..rows);
         let measured = Measured {
             ef_construction: params.ef_construction as u32,
             code_recall: match (&encoded, &bits) {

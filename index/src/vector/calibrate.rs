@@ -4,12 +4,14 @@
 //! neighbours, so that they are no easier than those that users ask. Their true neighbours come from comparing all
 //! vectors. It must not know files.
 
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
 
 use crate::schema::RecallTarget;
+use crate::vector::Scored;
 use crate::vector::bits::{BitQuery, EncodedBits};
 use crate::vector::codes::{Encoded, Floats, Points, Target, sample};
 use crate::vector::distance::{self, CodeKernel};
@@ -18,15 +20,20 @@ use crate::vector::graph::builder::Graph;
 use crate::vector::graph::format::{CalibratedBeams, MAX_CALIBRATED};
 use crate::vector::graph::walk::{Scratch, beam_search, descend};
 use crate::vector::kernels::Codes;
+use crate::vector::pass::Read;
 use crate::vector::query::PreparedQuery;
 
 /// Beams that are measured, each twice as wide as the one before.
 const BEAMS: [u32; MAX_CALIBRATED] = [16, 32, 64, 128, 256, 512];
-/// Queries of the sample.
-const QUERIES: usize = 200;
-/// Queries whose neighbours were found worst and that don't count: hardly any path leads to a few vectors of most
-/// collections, and each of them would weigh as much as the half of the loss that is asked about.
-const LET_OFF: usize = QUERIES / 100;
+/// Queries of the sample: one for so many vectors...
+const VECTORS_PER_QUERY: usize = 100;
+/// ...and no fewer or more than these: what is measured on a small segment counts for little.
+const QUERIES: RangeInclusive<usize> = 50..=200;
+/// Queries behind which the memory of the vectors that they were compared with is given back.
+const QUERIES_OF_A_PIECE: usize = 25;
+/// Of each so many queries, the one whose neighbours were found worst doesn't count: hardly any path leads to a few vectors
+/// of most collections, and each of them would weigh as much as the half of the loss that is asked about.
+const LET_OFF: usize = 100;
 /// Neighbours that have to be found.
 const NEAREST: usize = 10;
 /// A query leads away from the neighbour of this rank, found with twice the beam...
@@ -39,35 +46,49 @@ const RESCORED: usize = 30;
 const ENOUGH: f32 = 0.9995;
 
 /// What searches will compare with.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) struct Column<'a> {
     pub(crate) floats: Floats<'a>,
     /// Rows with a vector; `None`: all.
     pub(crate) present: Option<&'a RoaringBitmap>,
     pub(crate) encoded: Option<&'a Encoded>,
     pub(crate) bits: Option<&'a EncodedBits>,
+    /// Told which vectors were read.
+    pub(crate) read: &'a Read<'a>,
 }
 
 /// Beams and what recall they reach; empty when cancelled or when no query can be made of the vectors.
 pub(crate) fn calibrate(graph: &Graph, column: &Column<'_>, cancel: &AtomicBool) -> CalibratedBeams {
     let mut beams = CalibratedBeams::default();
     let nodes = graph.upper_starts.len().saturating_sub(1);
-    let queries: Vec<Query> = sample(nodes, QUERIES)
-        .into_par_iter()
-        .filter(|_| !cancel.load(Ordering::Relaxed))
-        .map_init(Scratch::default, |scratch, node| Query::near(node, graph, column, scratch))
-        .flatten()
-        .collect();
+    let asked: Vec<PreparedQuery> =
+        sample(nodes, (nodes / VECTORS_PER_QUERY).clamp(*QUERIES.start(), *QUERIES.end()))
+            .into_par_iter()
+            .filter(|_| !cancel.load(Ordering::Relaxed))
+            .map_init(Scratch::default, |scratch, node| asked_near(node, graph, column, scratch))
+            .flatten()
+            .collect();
+    if cancel.load(Ordering::Relaxed) {
+        return beams;
+    }
+    // All at once: the column is read from memory a single time.
+    let nearest = exact::scan_through(&asked, column.floats.vectors, column.present, NEAREST, column.read);
+    let queries: Vec<Query> =
+        asked.into_iter().zip(nearest).filter_map(|(asked, nearest)| Query::new(asked, &nearest)).collect();
     if queries.is_empty() || cancel.load(Ordering::Relaxed) {
         return beams;
     }
     for (place, ef) in beams.iter_mut().zip(BEAMS) {
-        let mut recalls: Vec<f32> = queries
-            .par_iter()
-            .map_init(Scratch::default, |scratch, query| query.recall(ef as usize, graph, column, scratch))
-            .collect();
+        let recall_all = |scratch: &mut Scratch, queries: &[Query]| -> Vec<f32> {
+            let recalls = queries.iter().map(|query| query.recall(ef as usize, graph, column, scratch));
+            let recalls = recalls.collect();
+            (column.read)(0..column.floats.rows());
+            recalls
+        };
+        let mut recalls: Vec<f32> =
+            queries.par_chunks(QUERIES_OF_A_PIECE).map_init(Scratch::default, recall_all).flatten().collect();
         recalls.sort_unstable_by(f32::total_cmp);
-        let counted = recalls.get(LET_OFF.min(recalls.len() / 2)..).unwrap_or_default();
+        let counted = recalls.get(recalls.len() / LET_OFF..).unwrap_or_default();
         let recall = counted.iter().sum::<f32>() / counted.len().max(1) as f32;
         *place = (ef, recall);
         if recall >= ENOUGH {
@@ -107,17 +128,20 @@ struct Query {
     wanted: usize,
 }
 
+/// What is asked near a node; `None` when the place is none for a query.
+fn asked_near(node: u32, graph: &Graph, column: &Column<'_>, scratch: &mut Scratch) -> Option<PreparedQuery> {
+    let Floats { distance, dimension, .. } = column.floats;
+    let target = Points::Floats(column.floats).target(node);
+    walk(graph, &target, 2 * PARTNER_RANK, scratch);
+    let partner = scratch.pool.found().take(PARTNER_RANK).last()?.node;
+    let (a, b) = (column.floats.vector(node), column.floats.vector(partner));
+    let away: Vec<f32> = a.iter().zip(b).map(|(a, b)| a + (a - b) * STEP_AWAY).collect();
+    PreparedQuery::new(distance, dimension, &away).ok()
+}
+
 impl Query {
-    /// A query near a node; `None` when the place is none for a query.
-    fn near(node: u32, graph: &Graph, column: &Column<'_>, scratch: &mut Scratch) -> Option<Self> {
-        let Floats { distance, dimension, vectors, .. } = column.floats;
-        let target = Points::Floats(column.floats).target(node);
-        walk(graph, &target, 2 * PARTNER_RANK, scratch);
-        let partner = scratch.pool.found().take(PARTNER_RANK).last()?.node;
-        let (a, b) = (column.floats.vector(node), column.floats.vector(partner));
-        let away: Vec<f32> = a.iter().zip(b).map(|(a, b)| a + (a - b) * STEP_AWAY).collect();
-        let prepared = PreparedQuery::new(distance, dimension, &away).ok()?;
-        let nearest = exact::scan(&prepared, vectors, column.present, NEAREST);
+    /// `None` when nothing is near.
+    fn new(prepared: PreparedQuery, nearest: &[Scored]) -> Option<Self> {
         Some(Self { prepared, farthest: nearest.last()?.score, wanted: nearest.len() })
     }
 

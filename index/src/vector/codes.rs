@@ -13,6 +13,7 @@
 //! It must not know graphs or files.
 
 use std::collections::BinaryHeap;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -20,6 +21,7 @@ use crate::schema::Distance;
 use crate::vector::bits::{BitCodes, BitQuery};
 use crate::vector::distance::{self, CodeKernel};
 use crate::vector::kernels::{self, Codes};
+use crate::vector::pass::{PASS_ROWS, Read};
 
 /// Largest code; -128 is never used, so that codes negate and their sums fit 32 bits.
 const LARGEST_CODE: f32 = 127.0;
@@ -45,11 +47,16 @@ pub(crate) struct CodeScale {
 
 impl CodeScale {
     /// Covers all components; `None` when they are all equal, or too large or too small for an f32 step.
-    fn covering(distance: Distance, vectors: &[f32]) -> Option<Self> {
+    fn covering(floats: Floats<'_>, read: &Read<'_>) -> Option<Self> {
+        let Floats { distance, dimension, vectors, .. } = floats;
         let (low, high) = vectors
-            .par_chunks(1 << 16)
-            .map(|piece| {
-                piece.iter().fold((f32::MAX, f32::MIN), |(low, high), x| (low.min(*x), high.max(*x)))
+            .par_chunks(dimension * PASS_ROWS)
+            .enumerate()
+            .map(|(piece, vectors)| {
+                let ends =
+                    vectors.iter().fold((f32::MAX, f32::MIN), |(low, high), x| (low.min(*x), high.max(*x)));
+                read(piece * PASS_ROWS..(piece + 1) * PASS_ROWS);
+                ends
             })
             .reduce(|| (f32::MAX, f32::MIN), |a, b| (a.0.min(b.0), a.1.max(b.1)));
         let (offset, reach) = match distance {
@@ -106,14 +113,18 @@ pub(crate) struct Encoded {
 }
 
 /// Encodes the vectors of the nodes; `None` where codes would lose neighbours (see the module's text).
-pub(crate) fn encode(distance: Distance, floats: Floats<'_>, nodes: usize) -> Option<Encoded> {
-    let scale = CodeScale::covering(distance, floats.vectors)?;
-    let dimension = floats.dimension;
+pub(crate) fn encode(floats: Floats<'_>, nodes: usize, read: &Read<'_>) -> Option<Encoded> {
+    let scale = CodeScale::covering(floats, read)?;
+    let Floats { distance, dimension, .. } = floats;
     let mut codes = vec![0_i8; nodes.checked_mul(dimension)?];
-    codes.par_chunks_mut(dimension).enumerate().for_each(|(node, code)| {
-        for (code, component) in code.iter_mut().zip(floats.vector(node as u32)) {
-            *code = scale.code(*component);
+    codes.par_chunks_mut(dimension * PASS_ROWS).enumerate().for_each(|(piece, codes)| {
+        let nodes = piece * PASS_ROWS..;
+        for (node, code) in nodes.clone().zip(codes.chunks_exact_mut(dimension)) {
+            for (code, component) in code.iter_mut().zip(floats.vector(node as u32)) {
+                *code = scale.code(*component);
+            }
         }
+        read(floats.rows_of(nodes.start..nodes.start + PASS_ROWS));
     });
     let recall = recall(distance, floats, nodes, &codes);
     (recall >= LEAST_RECALL).then_some(Encoded { scale, codes, recall })
@@ -209,6 +220,20 @@ impl<'a> Floats<'a> {
     pub(crate) fn vector(&self, node: u32) -> &'a [f32] {
         let start = self.rows.row(node) as usize * self.dimension;
         self.vectors.get(start..start + self.dimension).unwrap_or_default()
+    }
+
+    /// Rows of the column, with or without a vector.
+    pub(crate) fn rows(&self) -> usize {
+        self.vectors.len() / self.dimension.max(1)
+    }
+
+    /// The rows from that of the first of these nodes to that of the last.
+    pub(crate) fn rows_of(&self, nodes: Range<usize>) -> Range<usize> {
+        let row = |node: usize| match self.rows {
+            RowMap::Identity => node,
+            RowMap::Rows(rows) => rows.get(node).map_or(usize::MAX, |row| *row as usize),
+        };
+        row(nodes.start)..row(nodes.end)
     }
 }
 
@@ -353,7 +378,7 @@ mod tests {
     fn clustered_columns_get_codes_under_every_distance() {
         for distance in [Distance::Cosine, Distance::Dot, Distance::Euclidean] {
             let vectors = clustered(distance, 2_000, 48, 1);
-            let encoded = encode(distance, floats(distance, 48, &vectors), 2_000).expect("codes");
+            let encoded = encode(floats(distance, 48, &vectors), 2_000, &|_| ()).expect("codes");
             for (component, code) in vectors.iter().zip(&encoded.codes) {
                 let decoded = f32::from(*code) * encoded.scale.scale + encoded.scale.offset;
                 assert!((decoded - component).abs() <= encoded.scale.scale * 0.501, "{component} {decoded}");
@@ -367,10 +392,10 @@ mod tests {
         if let Some(outlier) = vectors.last_mut() {
             *outlier = 1e6;
         }
-        assert!(encode(Distance::Euclidean, floats(Distance::Euclidean, 48, &vectors), 2_000).is_none());
+        assert!(encode(floats(Distance::Euclidean, 48, &vectors), 2_000, &|_| ()).is_none());
         for constant in [0.0, 1e-44] {
             let vectors = vec![constant; 1_000 * 8];
-            assert!(encode(Distance::Dot, floats(Distance::Dot, 8, &vectors), 1_000).is_none());
+            assert!(encode(floats(Distance::Dot, 8, &vectors), 1_000, &|_| ()).is_none());
         }
     }
 

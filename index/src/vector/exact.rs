@@ -12,6 +12,7 @@ use roaring::RoaringBitmap;
 
 use crate::vector::Scored;
 use crate::vector::distance;
+use crate::vector::pass::Read;
 use crate::vector::query::PreparedQuery;
 
 /// Components (rows x dimension) from which a scan is spread over the cores.
@@ -108,6 +109,17 @@ pub(crate) fn scan_many(
     rows: Option<&RoaringBitmap>,
     k: usize,
 ) -> Vec<Vec<Scored>> {
+    scan_through(queries, vectors, rows, k, &|_| ())
+}
+
+/// [`scan_many`] that tells which rows it has read.
+pub(crate) fn scan_through(
+    queries: &[PreparedQuery],
+    vectors: &[f32],
+    rows: Option<&RoaringBitmap>,
+    k: usize,
+    read: &Read<'_>,
+) -> Vec<Vec<Scored>> {
     let dimension = queries.first().map_or(0, |query| query.vector().len());
     if k == 0 || dimension == 0 {
         return vec![Vec::new(); queries.len()];
@@ -121,7 +133,12 @@ pub(crate) fn scan_many(
         let pieces: Vec<u32> = (0..count).step_by(PARALLEL_ROWS).collect();
         pieces
             .into_par_iter()
-            .map(|start| scan.range(start..count.min(start.saturating_add(PARALLEL_ROWS as u32))))
+            .map(|start| {
+                let end = count.min(start.saturating_add(PARALLEL_ROWS as u32));
+                let tops = scan.range(start..end);
+                read(start as usize..end as usize);
+                tops
+            })
             .reduce(|| scan.nothing(), merge_all)
     };
     tops.into_iter().map(TopK::into_sorted).collect()

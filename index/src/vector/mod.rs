@@ -18,6 +18,7 @@ mod exact;
 mod graph;
 mod kernels;
 mod live;
+mod pass;
 mod plan;
 mod query;
 mod report;

@@ -48,7 +48,7 @@ impl Old {
         let column = VectorColumn { dimension: DIMENSION, data: &vectors, present: present.as_ref() };
         let ancestor = Ancestor { vectors: &self.segment, live: &self.live };
         let never = AtomicBool::new(false);
-        let index = grow_index(&column, Some(&ancestor), distance, params, &never, &|| ()).unwrap().unwrap();
+        let index = grow_index(&column, Some(&ancestor), distance, params, &never, &|_| ()).unwrap().unwrap();
         let mut bytes = Vec::new();
         index.write_to(&mut bytes).unwrap();
         open(distance, &vectors, present, Some(bytes)).unwrap()
@@ -100,9 +100,10 @@ fn a_grown_graph_finds_as_much_as_a_built_one() {
                 let built = old.built(distance, others, &params(2));
                 assert_eq!(made(&grown), (old.live.len(), 1), "{deleted}");
                 assert_eq!(made(&built), (0, 0));
-                for ef in [16, 48] {
+                // Two threads build a graph a little differently each time, which narrow beams feel most.
+                for (ef, slack) in [(16, 0.02), (48, 0.01)] {
                     let (grown, built) = (recall_at(&grown, &queries, ef), recall_at(&built, &queries, ef));
-                    assert!(grown >= built - 0.01, "{distance:?}, {deleted}, {ef}: {grown}, built {built}");
+                    assert!(grown >= built - slack, "{distance:?}, {deleted}, {ef}: {grown}, built {built}");
                 }
             }
         }
@@ -171,7 +172,7 @@ fn what_is_small_or_full_of_holes_is_built_from_nothing() {
     present.remove(7);
     let column = VectorColumn { dimension: DIMENSION, data: &vectors, present: Some(&present) };
     let never = AtomicBool::new(false);
-    let index = grow_index(&column, Some(&ancestor), distance, &params(2), &never, &|| ()).unwrap().unwrap();
+    let index = grow_index(&column, Some(&ancestor), distance, &params(2), &never, &|_| ()).unwrap().unwrap();
     let mut bytes = Vec::new();
     index.write_to(&mut bytes).unwrap();
     assert_eq!(made(&open(distance, &vectors, Some(present), Some(bytes)).unwrap()).0, 0);
@@ -215,7 +216,7 @@ fn one_thread_grows_the_same_bytes() {
         let ancestor = Ancestor { vectors: &old.segment, live: &old.live };
         let never = AtomicBool::new(false);
         let index =
-            grow_index(&column, Some(&ancestor), distance, &params(1), &never, &|| ()).unwrap().unwrap();
+            grow_index(&column, Some(&ancestor), distance, &params(1), &never, &|_| ()).unwrap().unwrap();
         let mut bytes = Vec::new();
         index.write_to(&mut bytes).unwrap();
         bytes
