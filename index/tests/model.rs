@@ -34,7 +34,7 @@ use ragstone_index::write::{Change, WriteRequest};
 const WORDS: [&str; 8] = ["amber", "basalt", "cedar", "delta", "ember", "fjord", "garnet", "harbor"];
 const LANGUAGES: [&str; 4] = ["en", "en-GB", "de", "fr"];
 const SPACES: [(&str, usize, Distance); 3] =
-    [("cosine", 8, Distance::Cosine), ("euclidean", 12, Distance::Euclidean), ("dot", 6, Distance::Dot)];
+    [("cosine", 96, Distance::Cosine), ("euclidean", 12, Distance::Euclidean), ("dot", 6, Distance::Dot)];
 /// Ids of points without a document.
 const IDS: u32 = 4_000;
 const DOCUMENTS: u32 = 30;
@@ -60,11 +60,13 @@ fn random_operations_agree_with_a_map_and_brute_force() {
     let first = number("RAGSTONE_MODEL_SEED").unwrap_or(7);
     let time = number("RAGSTONE_MODEL_SECONDS").map(Duration::from_secs);
     let started = Instant::now();
-    let (mut runs, mut operations) = (0, 0);
+    let (mut runs, mut operations, mut on_bits) = (0, 0, 0);
     for seed in first.. {
         println!("seed {seed}");
-        operations += Run::new(seed).run();
+        let run = Run::new(seed).run();
+        operations += STEPS;
         runs += 1;
+        on_bits += usize::from(run.has_graph_on_bits());
         if time.is_none_or(|time| started.elapsed() >= time) {
             break;
         }
@@ -72,7 +74,9 @@ fn random_operations_agree_with_a_map_and_brute_force() {
             println!("{runs} runs, {operations} operations, {:.0} s", started.elapsed().as_secs_f64());
         }
     }
-    println!("{runs} runs from seed {first}, {operations} operations agree");
+    println!(
+        "{runs} runs from seed {first}, {operations} operations agree; {on_bits} ended with a graph on bits"
+    );
 }
 
 /// One collection's life.
@@ -98,7 +102,7 @@ impl Run {
         Self { seed, rng, disk, store, collection, model, documents, found: (0, 0) }
     }
 
-    fn run(mut self) -> usize {
+    fn run(mut self) -> Self {
         for step in 0..STEPS {
             let what = self.rng.random_range(0..100);
             if std::env::var_os("RAGSTONE_MODEL_TRACE").is_some() {
@@ -109,7 +113,14 @@ impl Run {
         self.check_all();
         let recall = self.found.0 as f64 / self.found.1.max(1) as f64;
         assert!(recall >= RECALL, "seed {}: recall {recall}", self.seed);
-        STEPS
+        self
+    }
+
+    fn has_graph_on_bits(&self) -> bool {
+        let segments = self.collection.stats().segments;
+        let reports = segments.iter().flat_map(|segment| &segment.vector_indexes);
+        let mut graphs = reports.filter_map(|(_, report)| report.graph.as_ref());
+        graphs.any(|graph| graph.quantization == Quantization::Binary)
     }
 
     fn step(&mut self, what: u32) {
@@ -448,10 +459,26 @@ fn point(rng: &mut StdRng, id: String, document: Option<String>) -> Point {
         .enumerate()
         .map(|(space, (_, dimension, _))| {
             let there = space != 1 || rng.random_bool(0.7);
-            there.then(|| (0..*dimension).map(|_| rng.random_range(-1.0f32..1.0)).collect())
+            there.then(|| vector(rng, *dimension))
         })
         .collect();
     Point { id, document, text: words.join(" "), payload, vectors }
+}
+
+/// Anywhere in a narrow space; in a wide one near a space of few dimensions, as embeddings are.
+fn vector(rng: &mut StdRng, dimension: usize) -> Vec<f32> {
+    const FEW: usize = 10;
+    if dimension <= 2 * FEW {
+        return (0..dimension).map(|_| rng.random_range(-1.0f32..1.0)).collect();
+    }
+    let place: Vec<f32> = (0..FEW).map(|_| rng.random_range(-1.0f32..1.0)).collect();
+    let axis = |axis: usize, component: usize| ((component * (axis + 2)) as f32 * 0.71 + axis as f32).sin();
+    (0..dimension)
+        .map(|component| {
+            let near: f32 = place.iter().enumerate().map(|(at, x)| x * axis(at, component)).sum();
+            near + rng.random_range(-0.2f32..0.2)
+        })
+        .collect()
 }
 
 fn rows(points: &[Point]) -> RecordBatch {
@@ -550,7 +577,7 @@ fn json_of(scalar: &Scalar) -> Value {
 
 fn a_query(rng: &mut StdRng) -> (usize, Vec<f32>) {
     let space = rng.random_range(0..SPACES.len());
-    (space, (0..SPACES[space].1).map(|_| rng.random_range(-1.0f32..1.0)).collect())
+    (space, vector(rng, SPACES[space].1))
 }
 
 fn prepared(distance: Distance, vector: &[f32]) -> Vec<f32> {
