@@ -1,4 +1,5 @@
-//! The background threads of a store: one seals memtables, one compacts segments, one feeds live graphs, one checks files.
+//! The background threads of a store: one seals memtables, one compacts segments, one gathers small ones, one feeds live
+//! graphs, one checks files.
 //! They give way to threads that answer.
 //!
 //! Requests are hints: a worker looks itself at what is to be done, so a lost or repeated request does no harm.
@@ -27,6 +28,8 @@ pub(crate) enum Task {
     Seal,
     /// Segments changed.
     Compact,
+    /// Small segments may lie about while somebody searches.
+    Gather,
     /// The live graph is behind the memtable.
     Feed,
     /// Segments were opened without a look at their content.
@@ -52,8 +55,13 @@ impl Maintenance {
     /// Starts the threads; `recall_share` of the searches is compared with the truth.
     pub(crate) fn start(recall_share: f32) -> std::io::Result<Self> {
         let mut workers = Vec::new();
-        let tasks =
-            [(Task::Seal, "seal"), (Task::Compact, "compact"), (Task::Feed, "feed"), (Task::Scrub, "scrub")];
+        let tasks = [
+            (Task::Seal, "seal"),
+            (Task::Compact, "compact"),
+            (Task::Gather, "gather"),
+            (Task::Feed, "feed"),
+            (Task::Scrub, "scrub"),
+        ];
         for (task, name) in tasks {
             let (requests, receiver) = sync_channel(QUEUE);
             let thread = std::thread::Builder::new()
@@ -88,7 +96,7 @@ impl Maintenance {
 
 fn work(task: Task, requests: &Receiver<Weak<Collection>>) {
     step_back(match task {
-        Task::Seal | Task::Compact => Urgency::Soon,
+        Task::Seal | Task::Compact | Task::Gather => Urgency::Soon,
         Task::Feed | Task::Scrub => Urgency::Whenever,
     });
     let mut known: Vec<Weak<Collection>> = Vec::new();
@@ -111,6 +119,7 @@ fn look(task: Task, collection: &Collection) {
     let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match task {
         Task::Seal => collection.seal_waiting(),
         Task::Compact => collection.compact_where_due(),
+        Task::Gather => collection.gather_small_segments(),
         Task::Feed => collection.feed_live_graphs(),
         Task::Scrub => collection.scrub(),
     }));

@@ -29,13 +29,28 @@ const SMALLEST_CLASS_ROWS: u64 = 4_096;
 
 /// What the choice of segments depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Candidate {
-    id: u64,
-    rows: u64,
-    live: u64,
-    bytes: u64,
+pub(super) struct Candidate {
+    pub(super) id: u64,
+    pub(super) rows: u64,
+    pub(super) live: u64,
+    pub(super) bytes: u64,
     /// Whether its vectors are indexed otherwise than the schema asks by now.
-    outdated: bool,
+    pub(super) outdated: bool,
+}
+
+/// Segments that one merge is at.
+struct Claim<'a> {
+    collection: &'a Collection,
+    ids: Vec<u64>,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        let mut merging = self.collection.merging.lock();
+        self.ids.iter().for_each(|id| {
+            merging.remove(id);
+        });
+    }
 }
 
 impl Collection {
@@ -43,7 +58,7 @@ impl Collection {
     /// rows and indexed as the schema asks, and waits for it.
     pub fn compact(&self) -> Result<CompactionReport> {
         self.flush()?;
-        let _one_at_a_time = self.compacting.lock();
+        let _one_at_a_time = (self.compacting.lock(), self.gathering.lock());
         drop(self.current());
         let before = self.candidates();
         let groups = groups(&before, self.options.compact_max_segment_bytes);
@@ -76,21 +91,34 @@ impl Collection {
     pub(crate) fn compact_where_due(&self) {
         let _one_at_a_time = self.compacting.lock();
         drop(self.current());
+        self.merge_while_due(|candidates| choose(candidates, &self.options));
+    }
+
+    /// Merges what is due, of the whole segments that no other merge is at, until nothing is.
+    pub(super) fn merge_while_due(&self, choose: impl Fn(&[Candidate]) -> Vec<u64>) {
         while !self.closed.load(Ordering::Acquire) {
-            let mut candidates = self.candidates();
-            candidates.retain(|candidate| !self.health.is_damaged(candidate.id));
-            let due = choose(&candidates, &self.options);
-            if due.is_empty() {
+            let due = self.claim(&choose);
+            if due.ids.is_empty() {
                 return;
             }
-            if let Err(error) = self.merge(&due) {
-                if self.closed.load(Ordering::Acquire) {
-                    return;
+            if let Err(error) = self.merge(&due.ids) {
+                if !self.closed.load(Ordering::Acquire) {
+                    tracing::error!(collection = self.name, %error, "a compaction failed; the old segments stay");
                 }
-                tracing::error!(collection = self.name, %error, "a compaction failed; the old segments stay");
                 return;
             }
         }
+    }
+
+    /// Takes what is chosen for one merge.
+    fn claim(&self, choose: impl Fn(&[Candidate]) -> Vec<u64>) -> Claim<'_> {
+        let mut merging = self.merging.lock();
+        let mut candidates = self.candidates();
+        candidates
+            .retain(|candidate| !merging.contains(&candidate.id) && !self.health.is_damaged(candidate.id));
+        let ids = choose(&candidates);
+        merging.extend(&ids);
+        Claim { collection: self, ids }
     }
 
     fn candidates(&self) -> Vec<Candidate> {
@@ -108,7 +136,7 @@ impl Collection {
         snapshot.parts.iter().filter_map(of_segment).collect()
     }
 
-    /// Merges these segments. The caller holds the compaction lock, so they stay where they are.
+    /// Merges these segments. The caller has claimed them or holds the locks of all that merge, so they stay where they are.
     pub(super) fn merge(&self, ids: &[u64]) -> Result<()> {
         self.purge_expired()?;
         let snapshot = self.snapshot.load_full();

@@ -4,8 +4,8 @@
 //!   documents of the same content on one set of points;
 //! * `state` is what the writer lock guards, `snapshot` what a reader sees;
 //! * `pacing` says how much may wait to be sealed, and how fast writers may go;
-//! * `seal` turns memtables into segments, `compaction` merges segments, `recovery` opens what a crash left,
-//!   `scrub` compares it with its checksums;
+//! * `seal` turns memtables into segments, `compaction` merges segments, and `gathering` the small ones while somebody
+//!   searches; `recovery` opens what a crash left, `scrub` compares it with its checksums;
 //! * `read` and `query` answer from one snapshot, `export` hands all of it out; `expire` leaves out what the clock ended; `shadow` is a search to be compared with the truth.
 
 mod commit;
@@ -13,6 +13,7 @@ mod compaction;
 mod estimate;
 mod expire;
 mod export;
+mod gathering;
 mod links;
 mod old_schema;
 mod pacing;
@@ -28,6 +29,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -39,7 +41,7 @@ use self::commit::Pending;
 pub use self::commit::{MAX_CHANGES, MAX_DELETE_IDS};
 pub use self::export::{EXPORT_BATCH_BYTES, EXPORT_BATCH_ROWS, Export};
 pub use self::links::{Copies, MAX_COPIES};
-use self::pacing::{SearchClock, memtable_rows, small_segments};
+use self::pacing::{SearchClock, memtable_rows, small_segment_rows, small_segments};
 use self::scrub::Health;
 use self::snapshot::{PartView, Snapshot};
 use self::state::State;
@@ -80,9 +82,12 @@ pub struct Collection {
     commits: GroupCommit<Pending, Result<WriteReceipt>>,
     /// Signalled when a seal or a compaction ended, and when a write became visible.
     changed: Condvar,
-    /// Held while a seal or a compaction builds, so that each runs once at a time.
+    /// Held while a seal, a compaction or a gathering builds, so that each runs once at a time.
     sealing: Mutex<()>,
     compacting: Mutex<()>,
+    gathering: Mutex<()>,
+    /// Segments that a merge is at, so that two merges take none twice.
+    merging: Mutex<BTreeSet<u64>>,
     closed: AtomicBool,
     recall: RecallMeter,
     searches: SearchClock,
@@ -262,7 +267,8 @@ impl Collection {
             return unsealed;
         }
         let segments = state.manifest.segments.iter().map(|entry| entry.rows);
-        unsealed.max(small_segments(segments, most_rows))
+        let small = small_segment_rows(&state.tables.schema, self.options.memtable_max_rows);
+        unsealed.max(small_segments(segments, small))
     }
 
     /// Waits until a write is visible. [`Error::NotVisible`] when it isn't by the deadline.
@@ -373,6 +379,7 @@ impl Collection {
         self.close();
         let _sealing = self.sealing.lock();
         let _compacting = self.compacting.lock();
+        let _gathering = self.gathering.lock();
     }
 
     /// Adds nothing more: background work stops at its next step, writes are refused.

@@ -21,10 +21,10 @@ const SEARCHED_MIN_ROWS: usize = 2_048;
 const SLOW_FROM_SEARCHED: f64 = 0.6;
 /// ...and otherwise.
 const SLOW_FROM: f64 = 0.85;
-/// Small segments that may wait to be merged while somebody searches: each costs a search a walk of its own.
-const SMALL_SEGMENTS: f64 = 8.0;
-/// A segment of less than this many memtables is small.
-const SMALL_SEGMENT_MEMTABLES: usize = 4;
+/// Small segments that may wait to be gathered while somebody searches: each costs a search a walk of its own.
+const SMALL_SEGMENTS: f64 = 5.0;
+/// A segment of less than this many memtables is small. Gathering writes a row again half as many times.
+const SMALL_SEGMENT_MEMTABLES: usize = 8;
 /// Writers are slowed down at most to this part of the speed of sealing: merges catch up meanwhile.
 const MOST_PRESSURE: f64 = 4.0;
 /// A full room lets in rows at this share of the speed of sealing, so that it empties.
@@ -72,9 +72,18 @@ pub(crate) fn memtable_rows(schema: &CollectionSchema, most: usize, searched_lat
     (SEARCHED_COMPONENTS / dimensions).max(SEARCHED_MIN_ROWS).min(most)
 }
 
-/// Share of the small segments that a search puts up with, of segments of these numbers of rows.
-pub(crate) fn small_segments(rows: impl Iterator<Item = u32>, memtable_rows: usize) -> f64 {
-    let small = memtable_rows.saturating_mul(SMALL_SEGMENT_MEMTABLES);
+/// Rows below which a segment is small: made of few of the memtables that are sealed while somebody searches. Without
+/// vectors none is.
+pub(crate) fn small_segment_rows(schema: &CollectionSchema, most: usize) -> usize {
+    if schema.vectors.is_empty() {
+        return 0;
+    }
+    memtable_rows(schema, most, true).saturating_mul(SMALL_SEGMENT_MEMTABLES)
+}
+
+/// Share of the small segments that a search puts up with, of segments of these numbers of rows; `small` rows are not
+/// small.
+pub(crate) fn small_segments(rows: impl Iterator<Item = u32>, small: usize) -> f64 {
     rows.filter(|rows| (*rows as usize) < small).count() as f64 / SMALL_SEGMENTS
 }
 
@@ -139,8 +148,10 @@ mod tests {
         assert_eq!(memtable_rows(&schema, 150, true), 150);
         schema.vectors.push(space(4_096));
         assert_eq!(memtable_rows(&schema, 100_000, true), 2_048);
+        assert_eq!(small_segment_rows(&schema, 100_000), 16_384);
         schema.vectors.clear();
         assert_eq!(memtable_rows(&schema, 100_000, true), 100_000, "nothing is scanned");
+        assert_eq!(small_segment_rows(&schema, 100_000), 0);
     }
 
     #[test]
@@ -173,7 +184,10 @@ mod tests {
 
     #[test]
     fn many_small_segments_slow_writers_down_further() {
-        assert_eq!(small_segments([100, 19_999, 20_000, 1_000_000].into_iter(), 5_000), 0.25);
+        assert_eq!(
+            small_segments([100, 19_999, 20_000, 1_000_000].into_iter(), 20_000),
+            2.0 / SMALL_SEGMENTS
+        );
         let now = Instant::now();
         let mut pace = Pace::default();
         pace.sealed(10_000, Duration::from_secs(1));

@@ -94,6 +94,8 @@ impl Collection {
             changed: Condvar::new(),
             sealing: Mutex::new(()),
             compacting: Mutex::new(()),
+            gathering: Mutex::new(()),
+            merging: Mutex::default(),
             closed: AtomicBool::new(false),
             recall: RecallMeter::new(spaces),
             searches: SearchClock::new(),

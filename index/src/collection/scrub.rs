@@ -110,7 +110,7 @@ impl Collection {
     }
 
     fn write_anew(&self, id: u64) {
-        let _one_at_a_time = self.compacting.lock();
+        let _one_at_a_time = (self.compacting.lock(), self.gathering.lock());
         if !self.has_segment(id) {
             return;
         }

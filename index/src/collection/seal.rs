@@ -64,6 +64,7 @@ impl Collection {
             match self.seal_oldest() {
                 Ok(true) => {
                     heap::give_back();
+                    self.maintenance.request(Task::Gather, self.this.clone());
                     self.maintenance.request(Task::Compact, self.this.clone());
                 }
                 Ok(false) => return,
