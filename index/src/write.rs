@@ -28,7 +28,8 @@ pub enum Change {
     /// Delete the points that match.
     DeleteByFilter(Filter),
     /// Remember something of ingestion (an import's checkpoint, a watched folder) in the same commit. What is remembered of a
-    /// document (`document/ID`) is forgotten when it is deleted or replaced; a write that replaces it may put it anew.
+    /// document (`document/ID`) is forgotten when it is deleted or replaced; a write that replaces it may put it anew. What is
+    /// remembered of its next try (`retry/ID`) is forgotten with any write of it.
     PutLedger {
         /// Its key, 1 to 1,024 bytes.
         key: String,

@@ -268,6 +268,27 @@ pub struct DocumentEntry {
     pub source_id: String,
 }
 
+/// A failure that may pass, kept beside what the ledger knows of the document, which stays as it is: so a restart neither
+/// tries everything at once nor forgets to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retry {
+    /// Why the last try failed.
+    pub reason: String,
+    /// Tries in a row that failed.
+    pub tries: u32,
+    /// When it is tried again, in milliseconds since 1970.
+    pub due_ms: i64,
+    /// Of the file that was tried: its size...
+    pub size_bytes: u64,
+    /// ...and its modification time, in nanoseconds since 1970. Another one is tried at once.
+    pub modified_ns: i64,
+}
+
+impl Retry {
+    /// Longest reason that is kept, in bytes.
+    pub const MAX_REASON_BYTES: usize = 4_096;
+}
+
 /// How the last try to ingest a document ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the reason is a sentence for the owner of the file")]

@@ -131,9 +131,8 @@ impl App {
     }
 
     /// Tries files of a source that failed again: those at `paths`, or all when there are none. Returns how many.
-    pub async fn retry_source_files(&self, id: String, paths: Vec<String>) -> Result<u64> {
-        let sources = std::sync::Arc::clone(&self.sources);
-        self.workers.read.run(move || Ok(sources.retry(&id, &paths)?)).await
+    pub async fn retry_source_files(&self, id: &str, paths: &[String]) -> Result<u64> {
+        Ok(self.sources.retry(id, paths).await?)
     }
 
     /// Takes files that failed for good off the list of failures. Returns how many.

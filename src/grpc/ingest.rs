@@ -171,7 +171,7 @@ impl IngestService for Ingest {
         request: Request<v1::RetrySourceFilesRequest>,
     ) -> Result<Response<v1::RetrySourceFilesResponse>, Status> {
         let v1::RetrySourceFilesRequest { source_id, paths } = request.into_inner();
-        let retry = async { self.0.retry_source_files(source_id, bounded(paths)?).await };
+        let retry = async { self.0.retry_source_files(&source_id, &bounded(paths)?).await };
         reply(retry.await.map(|files| v1::RetrySourceFilesResponse { files }))
     }
 

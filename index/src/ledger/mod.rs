@@ -26,6 +26,14 @@ pub fn note_key(document_id: &str) -> String {
     format!("{DOCUMENT_NOTE_PREFIX}{document_id}")
 }
 
+/// An entry whose key is this and the id of a document goes when that document is written, in whatever state, or deleted.
+pub const DOCUMENT_RETRY_PREFIX: &str = "retry/";
+
+/// The key of what is known of a document's next try.
+pub fn retry_key(document_id: &str) -> String {
+    format!("{DOCUMENT_RETRY_PREFIX}{document_id}")
+}
+
 /// Longest key of an entry, in bytes.
 pub const MAX_LEDGER_KEY_BYTES: usize = 1_024;
 /// Longest value of an entry, in bytes.

@@ -28,6 +28,7 @@ pub use self::admission::Admission;
 use self::admission::{ByteBudget, Turn, Turns};
 pub use self::assemble::MAX_DOCUMENT_BATCH_BYTES;
 use self::assemble::RowCommon;
+pub(crate) use self::identity::cut;
 pub use self::identity::{
     MAX_DOCUMENT_ID_BYTES, MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_TITLE_BYTES, MAX_URI_BYTES,
     bounded_id, chunk_key, document_id, recipe_of,

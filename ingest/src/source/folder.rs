@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::{MIN_GUARDED_FILES, SourceConfig};
 use super::events::{Due, Hint, Pending, Watch};
-use super::files::{Circumstances, FileRecord, Job, Plan};
+use super::files::{Attempt, Circumstances, FileRecord, Job, Plan};
 use super::job::{Done, FileResult, Order, Worker, now_ns, run_blocking};
 use super::rules::Rules;
 use super::status::{Noticing, Shared};
@@ -387,15 +387,19 @@ impl Folder {
             let Some(surveyor) = self.surveyor.clone() else { return };
             let Some(job) = self.urgent.pop_front().or_else(|| self.backlog.pop_front()) else { return };
             let progress = Progress::default();
+            let mut attempt = Attempt::default();
             if let Job::Ingest { key, .. } | Job::Move { to: key, .. } = &job {
-                self.shared.files.lock().begin(key, &progress);
+                attempt = self.shared.files.lock().begin(key, &progress);
             }
+            let wait = self.config.backoff(attempt.tries);
             let order = Order { job, surveyor, recipe: self.recipe.clone(), progress };
             let worker = Arc::clone(&self.worker);
             self.running += 1;
             self.tasks.spawn(async move {
                 let done = AssertUnwindSafe(worker.run(&order)).catch_unwind().await;
-                Finished::Worked(done.unwrap_or_else(|_| Worker::died(&order.job)))
+                let done = done.unwrap_or_else(|_| Worker::died(&order.job));
+                worker.remember_outcome(&order.surveyor.names, &done, &attempt, wait).await;
+                Finished::Worked(done)
             });
         }
     }
@@ -452,7 +456,7 @@ impl Folder {
             FileResult::Retry { error, stat } => {
                 tracing::debug!(source = self.shared.source.id, key, %error, "a file is tried again later");
                 let tries = self.shared.files.lock().get(key).map_or(0, |record| record.tries);
-                let wait = backoff(&self.config, tries);
+                let wait = self.config.backoff(tries);
                 let retry_at = Instant::now() + wait;
                 let path = self.shared.files.lock().get(key).map(|record| record.path.clone());
                 self.finish_record(
@@ -486,11 +490,6 @@ impl Folder {
     }
 }
 
-/// The wait before the next try of a file that failed `tries` times before.
-fn backoff(config: &SourceConfig, tries: u32) -> Duration {
-    config.retry_first.saturating_mul(1 << tries.min(16)).min(config.retry_last)
-}
-
 async fn next_hint(watch: &mut Option<Watch>) -> Option<Hint> {
     match watch {
         Some(watch) => watch.hints.recv().await,
@@ -504,6 +503,11 @@ async fn scan(shared: Arc<Shared>, worker: &Worker, config: SourceConfig, before
     let collection = &shared.source.collection;
     let recipe = worker.pipeline.recipe(collection, &shared.source.options).await?;
     let entries = worker.sink.documents_of_source(collection, &shared.source.id).await?;
+    // Later, what is in memory is newer.
+    let retries = match before.root {
+        None => worker.sink.retries(collection, &shared.names.id("")).await?,
+        Some(_) => Vec::new(),
+    };
     run_blocking(move || {
         let root = shared.root();
         let identity = root_identity(root)?;
@@ -522,8 +526,14 @@ async fn scan(shared: Arc<Shared>, worker: &Worker, config: SourceConfig, before
         let mut survey = surveyor.whole()?;
         check_loss(&shared, &survey, &entries, before.root)?;
         let (root, trouble) = (survey.root, survey.trouble.take());
-        let foreign = shared.files.lock().take_ledger(entries, &surveyor.names, started);
-        let plan = plan(&shared, &config, survey, &recipe, &HashSet::new());
+        let mut files = shared.files.lock();
+        let foreign = files.take_ledger(entries, &surveyor.names, started);
+        files.take_retries(retries, &surveyor.names, started, now_ns(), config.retry_last);
+        drop(files);
+        let mut plan = plan(&shared, &config, survey, &recipe, &HashSet::new());
+        if before.root.is_none() {
+            plan.look_again.extend(shared.files.lock().waiting(Instant::now()));
+        }
         Ok(Scan { watch, blind, recipe, surveyor, root, trouble, foreign, plan })
     })
     .await

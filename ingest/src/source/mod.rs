@@ -168,13 +168,30 @@ impl SourceManager {
     pub async fn remove(&self, id: &str, delete_documents: bool) -> Result<u64> {
         let Some(running) = self.running.lock().remove(id) else { return Err(not_found(id)) };
         let source = running.shared.source.clone();
+        let prefix = running.shared.names.id("");
         running.stop().await;
+        self.forget_retries(&source.collection, &prefix).await;
         if !delete_documents {
             return Ok(0);
         }
         let entries = self.sink.documents_of_source(&source.collection, id).await?;
         let ids = entries.into_iter().map(|entry| entry.id).collect();
         delete_in_groups(self.sink.as_ref(), &source.collection, ids).await
+    }
+
+    /// Nobody tries the files of a removed source again; one that is added anew begins anew.
+    async fn forget_retries(&self, collection: &str, prefix: &str) {
+        let forget = async {
+            let ids: Vec<String> =
+                self.sink.retries(collection, prefix).await?.into_iter().map(|(id, _)| id).collect();
+            for group in ids.chunks(config::RETRY_GROUP) {
+                self.sink.forget_retries(collection, group.to_vec()).await?;
+            }
+            Ok::<(), Error>(())
+        };
+        if let Err(error) = forget.await {
+            tracing::debug!(collection, %error, "next tries of files can't be forgotten");
+        }
     }
 
     /// All sources, or those of a collection, by id.
@@ -221,14 +238,31 @@ impl SourceManager {
     ///
     /// # Errors
     /// `NotFound`.
-    pub fn retry(&self, id: &str, paths: &[String]) -> Result<u64> {
+    pub async fn retry(&self, id: &str, paths: &[String]) -> Result<u64> {
         let shared = self.shared(id)?;
-        let mut files = shared.files.lock();
-        let failed = files.failed(&shared.keys(paths));
-        files.retry(&failed, Instant::now());
-        drop(files);
+        let failed = shared.files.lock().take_failed(&shared.keys(paths));
+        for group in failed.chunks(config::RETRY_GROUP) {
+            self.retry_group(&shared, group).await;
+        }
         shared.rescan.notify_one();
         Ok(failed.len() as u64)
+    }
+
+    /// The ledger remembers what was asked for: a restart before the try forgets it not.
+    async fn retry_group(&self, shared: &Shared, keys: &[String]) {
+        let due_ms = job::now_ns() / files::NS_PER_MS;
+        let note = |key: &String| {
+            let retry = shared.files.lock().retry_note(key, due_ms)?;
+            Some((shared.names.id(key), retry))
+        };
+        let notes = keys.iter().filter_map(note).collect();
+        if let Err(error) = self.sink.put_retries(&shared.source.collection, notes).await {
+            tracing::debug!(source = shared.source.id, %error, "the next try of files can't be noted");
+        }
+        let now = Instant::now();
+        for key in keys {
+            shared.files.lock().finish(key, now, true, |record| record.set_asked(now));
+        }
     }
 
     /// Takes files that failed for good off the list of failures, as [`Self::retry`] chooses them; they are left alone until
