@@ -286,6 +286,21 @@ async fn near_duplicates_are_marked_and_collapsed() {
         hit.payload.as_ref().unwrap().fields.get("near_duplicate_of").cloned()
     };
     assert_eq!((of("f"), of("g")), (Some(word("d")), None));
+    // How much they need to have in common is a setting of whoever sends them, too.
+    let strict = |id: &str, threshold| v1::IngestDocumentRequest {
+        near_duplicate_threshold: Some(threshold),
+        ..near(id, &version_of("sea", 120, id))
+    };
+    ingest(&server, strict("strict", 1.0)).await;
+    ingest(&server, strict("lax", 0.5)).await;
+    let all = search(&server, false).await;
+    let of = |id: &str| {
+        let hit = all.iter().find(|hit| hit.origin.as_ref().unwrap().document_id == id).unwrap();
+        hit.payload.as_ref().unwrap().fields.get("near_duplicate_of").cloned()
+    };
+    assert!(of("strict").is_none() && of("lax").is_some());
+    let wrong = server.ingest().ingest_document(strict("wrong", 0.3)).await;
+    crate::harness::refused(wrong, tonic::Code::InvalidArgument, "near_duplicate_threshold");
     let too_many = v1::SearchRequest {
         collection: "c".into(),
         text: Some("puffin".into()),

@@ -16,10 +16,11 @@ use super::config::{MIN_GUARDED_FILES, SourceConfig};
 use super::events::{Due, Hint, Pending, Watch};
 use super::files::{Attempt, Circumstances, FileRecord, Job, Plan};
 use super::job::{Done, FileResult, Order, Worker, now_ns, run_blocking};
+use super::passwords;
 use super::rules::Rules;
 use super::status::{Noticing, Shared};
 use super::survey::{RootIdentity, Survey, Surveyor, root_identity};
-use crate::document::{DocumentEntry, Progress};
+use crate::document::{DocumentEntry, IngestOptions, Progress};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A folder that the system can't watch is offered to it again after this.
@@ -59,6 +60,8 @@ pub(crate) struct Folder {
     root: Option<RootIdentity>,
     /// As of that scan.
     recipe: String,
+    /// How files are read, with the passwords as of that scan.
+    options: Arc<IngestOptions>,
     surveyor: Option<Surveyor>,
 }
 
@@ -74,6 +77,7 @@ struct Scan {
     /// Why there is no watch.
     blind: Option<String>,
     recipe: String,
+    options: Arc<IngestOptions>,
     surveyor: Surveyor,
     root: RootIdentity,
     /// Why a part could not be read.
@@ -118,6 +122,7 @@ impl Folder {
             watch_retry: now,
             root: None,
             recipe: String::new(),
+            options: Arc::default(),
             surveyor: None,
         }
     }
@@ -307,6 +312,7 @@ impl Folder {
         }
         self.root = Some(scan.root);
         self.recipe = scan.recipe;
+        self.options = scan.options;
         self.surveyor = Some(scan.surveyor);
         self.remove_foreign(scan.foreign);
         self.backlog.extend(scan.plan.jobs);
@@ -322,6 +328,7 @@ impl Folder {
         health.trouble = scan.trouble;
         health.scanning = false;
         health.scans += 1;
+        health.passwords = self.options.passwords.len();
     }
 
     /// Nothing is done until a scan ends well; the next begins after the usual wait, and not before `earliest`.
@@ -392,7 +399,8 @@ impl Folder {
                 attempt = self.shared.files.lock().begin(key, &progress);
             }
             let wait = self.config.backoff(attempt.tries);
-            let order = Order { job, surveyor, recipe: self.recipe.clone(), progress };
+            let (recipe, options) = (self.recipe.clone(), Arc::clone(&self.options));
+            let order = Order { job, surveyor, recipe, options, progress };
             let worker = Arc::clone(&self.worker);
             self.running += 1;
             self.tasks.spawn(async move {
@@ -501,7 +509,8 @@ async fn next_hint(watch: &mut Option<Watch>) -> Option<Hint> {
 async fn scan(shared: Arc<Shared>, worker: &Worker, config: SourceConfig, before: Before) -> Result<Scan> {
     let started = Instant::now();
     let collection = &shared.source.collection;
-    let recipe = worker.pipeline.recipe(collection, &shared.source.options).await?;
+    let options = passwords::options(&shared.source).await?;
+    let recipe = worker.pipeline.recipe(collection, &options).await?;
     let entries = worker.sink.documents_of_source(collection, &shared.source.id).await?;
     // Later, what is in memory is newer.
     let retries = match before.root {
@@ -534,7 +543,7 @@ async fn scan(shared: Arc<Shared>, worker: &Worker, config: SourceConfig, before
         if before.root.is_none() {
             plan.look_again.extend(shared.files.lock().waiting(Instant::now()));
         }
-        Ok(Scan { watch, blind, recipe, surveyor, root, trouble, foreign, plan })
+        Ok(Scan { watch, blind, recipe, options, surveyor, root, trouble, foreign, plan })
     })
     .await
 }

@@ -14,7 +14,9 @@ use super::FolderSource;
 use super::files::{Attempt, FileState, Job, NS_PER_MS};
 use super::names::{Names, file_name, file_url, slashed};
 use super::survey::{FileStat, Seen, Surveyor, reason};
-use crate::document::{DocumentEntry, EXPIRES_AT_FIELD, EntryState, Progress, RawDocument, Retry};
+use crate::document::{
+    DocumentEntry, EXPIRES_AT_FIELD, EntryState, IngestOptions, Progress, RawDocument, Retry,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::{Admission, CONTENT_FIELD, Pipeline, cut};
 use crate::sink::BatchSink;
@@ -72,6 +74,8 @@ pub(crate) struct Order {
     pub job: Job,
     pub surveyor: Surveyor,
     pub recipe: String,
+    /// How files are read.
+    pub options: Arc<IngestOptions>,
     /// Where the job tells how far it is.
     pub progress: Progress,
 }
@@ -152,7 +156,7 @@ impl Worker {
 
     async fn ingest(&self, order: &Order, key: &str, path: &Path) -> Result<FileResult, FileResult> {
         let content = self.read(order, path).await?;
-        let mut raw = self.raw(&order.surveyor.names, key, path, content.data.clone(), content.stat);
+        let mut raw = self.raw(order, key, path, content.data.clone(), content.stat);
         if self.expires_at_ms(&content.stat).is_some_and(|end| end <= now_ns() / NS_PER_MS) {
             let stat = content.stat;
             let over = self.record_end(order, raw, stat, content.read_ns).await;
@@ -172,9 +176,8 @@ impl Worker {
         moved: &mut bool,
     ) -> Result<FileResult, FileResult> {
         let content = self.read(order, to.1).await?;
-        let names = &order.surveyor.names;
-        let mut raw = self.raw(names, to.0, to.1, content.data.clone(), content.stat);
-        let before = self.raw(names, from.0, from.1, content.data.clone(), content.stat);
+        let mut raw = self.raw(order, to.0, to.1, content.data.clone(), content.stat);
+        let before = self.raw(order, from.0, from.1, content.data.clone(), content.stat);
         let stat = content.stat;
         let retry = |error| FileResult::Retry { error, stat: Some(stat) };
         *moved = self.move_points(before, &raw, &order.recipe).await.map_err(retry)?;
@@ -315,7 +318,7 @@ impl Worker {
         }
     }
 
-    fn raw(&self, names: &Names, key: &str, path: &Path, data: Bytes, stat: FileStat) -> RawDocument {
+    fn raw(&self, order: &Order, key: &str, path: &Path, data: Bytes, stat: FileStat) -> RawDocument {
         let (name, extension) = file_name(path);
         let mut metadata = Map::new();
         metadata.insert("file_name".into(), Value::from(name.clone()));
@@ -326,14 +329,14 @@ impl Worker {
             metadata.insert(EXPIRES_AT_FIELD.into(), Value::from(end));
         }
         RawDocument {
-            id: names.id(key),
+            id: order.surveyor.names.id(key),
             file_name: name,
             uri: file_url(&self.source.root.join(path)),
             data,
             metadata,
             modified_ns: Some(stat.modified_ns),
             source_id: self.source.id.clone(),
-            options: Arc::new(self.source.options.clone()),
+            options: Arc::clone(&order.options),
             ..RawDocument::default()
         }
     }

@@ -12,6 +12,7 @@ mod files;
 mod folder;
 mod job;
 mod names;
+mod passwords;
 mod rules;
 mod status;
 mod survey;
@@ -59,6 +60,9 @@ pub struct FolderSource {
     /// How its files are read. Passwords are not stored with it.
     #[serde(default)]
     pub options: IngestOptions,
+    /// An absolute path: more passwords, one a line. Read when the source starts, and with every scan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
 }
 
 impl FolderSource {
@@ -72,7 +76,18 @@ impl FolderSource {
         let hash = blake3::hash(format!("{collection}\0{}", root.display()).as_bytes()).to_hex();
         let id = format!("folder-{}", hash.get(..16).unwrap_or_default());
         let options = IngestOptions::default();
-        Ok(Self { id, collection: collection.to_owned(), root, ignore, poll: false, options })
+        let collection = collection.to_owned();
+        Ok(Self { id, collection, root, ignore, poll: false, options, password_file: None })
+    }
+
+    /// Checks that its passwords can be read now, as [`Self::check_root`] does for the folder.
+    ///
+    /// # Errors
+    /// `InvalidArgument` on `password_file`.
+    pub async fn check_passwords(&self) -> Result<()> {
+        self.password_file.as_deref().map_or(Ok(()), passwords::check_path)?;
+        let read = passwords::options(self).await.map(drop);
+        read.map_err(|error| Error::invalid("password_file", error.message()))
     }
 
     /// Checks that the folder is there now. For whoever adds one; a source that exists may be away for a while.
@@ -138,6 +153,7 @@ impl SourceManager {
     fn add_with(&self, mut source: FolderSource, mut config: SourceConfig) -> Result<SourceStatus> {
         source.root = names::absolute_root(&source.root)?;
         rules::check_patterns(&source.ignore)?;
+        source.password_file.as_deref().map_or(Ok(()), passwords::check_path)?;
         let mut running = self.running.lock();
         check_room(&source, &running)?;
         config.events &= !source.poll;
