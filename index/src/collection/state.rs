@@ -91,6 +91,8 @@ pub(crate) enum Resolved {
     PutLedger { key: String, value: Vec<u8> },
     /// A ledger key.
     DeleteLedger { key: String },
+    /// Records beside points that are there, or of documents without.
+    PutRecords(Vec<DocumentRecord>),
 }
 
 impl Tables {
@@ -137,6 +139,12 @@ impl Tables {
                 Resolved::PutLedger { key, value } => ledger.put_entry(&key, &value)?,
                 Resolved::DeleteLedger { key } => {
                     ledger.delete_entry(&key);
+                }
+                Resolved::PutRecords(records) => {
+                    for record in records {
+                        ledger.delete_entry(&retry_key(&record.id));
+                        ledger.put_document(record);
+                    }
                 }
             }
         }

@@ -175,6 +175,16 @@ impl Ledger {
         self.copies.get(id).unwrap_or(&NONE).iter().map(String::as_str)
     }
 
+    /// All documents that others are linked to, with those.
+    pub fn all_copies(&self) -> impl Iterator<Item = (&str, impl Iterator<Item = &str>)> {
+        self.copies.iter().map(|(id, copies)| (id.as_str(), copies.iter().map(String::as_str)))
+    }
+
+    /// Whether any document is linked to another.
+    pub fn has_copies(&self) -> bool {
+        !self.copies.is_empty()
+    }
+
     /// Documents that hold this content, in id order.
     pub fn holders_of(&self, content: u128) -> impl Iterator<Item = &Arc<DocumentRecord>> + '_ {
         let holders = self.contents.range((content, String::new())..);
