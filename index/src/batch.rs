@@ -14,6 +14,7 @@
 //! | `parent` | UInt32 | which larger chunk of the document this one is a part of, from 0 |
 //! | `expires_at` | `Timestamp(ms, UTC)` | from when on the point is no more |
 //! | `vector:NAME` | `FixedSizeList<Float32, dimension>` | one per vector space |
+//! | `also_at` | Utf8 | only in exports and writes: documents that are linked to the row's, see `collection::also_at` |
 //!
 //! Only `id` must be there; a column that is missing is a column of nulls. Unknown columns are an error that names
 //! them.
@@ -56,6 +57,9 @@ pub const PART: &str = "part";
 pub const PARENT: &str = "parent";
 /// Column of the moment from which on the point is no more.
 pub const EXPIRES_AT: &str = "expires_at";
+/// Column of the documents that are linked to that of a row: JSON. It is no column of stored rows: exports have it where there
+/// are such documents, and a write takes it.
+pub const ALSO_AT: &str = "also_at";
 /// Prefix of the vector columns.
 pub const VECTOR_PREFIX: &str = "vector:";
 

@@ -8,7 +8,8 @@ use crate::filter::Filter;
 /// One change. The changes of a [`WriteRequest`] become durable and visible together or not at all.
 #[derive(Debug, Clone)]
 pub enum Change {
-    /// Insert points; a point whose id exists is replaced. Columns as in [`crate::batch`].
+    /// Insert points; a point whose id exists is replaced. Columns as in [`crate::batch`]. Links in `also_at`, as exports have
+    /// them, become records where there are none; one that can't be read is reported, and its row written without it.
     UpsertPoints(RecordBatch),
     /// Replace a document whole: every older point of it vanishes, these appear. The batch's `document_id` is set to
     /// the record's id. A record that failed or was skipped leaves older points alone and must come without points. So must
@@ -28,7 +29,8 @@ pub enum Change {
     /// Delete the points that match.
     DeleteByFilter(Filter),
     /// Remember something of ingestion (an import's checkpoint, a watched folder) in the same commit. What is remembered of a
-    /// document (`document/ID`) is forgotten when it is deleted or replaced; a write that replaces it may put it anew.
+    /// document (`document/ID`) is forgotten when it is deleted or replaced; a write that replaces it may put it anew. What is
+    /// remembered of its next try (`retry/ID`) is forgotten with any write of it.
     PutLedger {
         /// Its key, 1 to 1,024 bytes.
         key: String,

@@ -91,6 +91,9 @@ pub struct IngestOptions {
     /// Whether near-duplicates of earlier documents are marked; `None`: what the pipeline is set to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub near_duplicates: Option<bool>,
+    /// Least resemblance of near-duplicates; `None`: what the pipeline is set to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub near_duplicate_threshold: Option<Resemblance>,
     /// A file of a folder is no more when it has not changed for so many seconds; `None`: it stays.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl_seconds: Option<u64>,
@@ -126,6 +129,46 @@ pub enum Duplicates {
     Link,
 }
 
+/// How much two texts must have in common to be near-duplicates: the share of their shingles, 0.5 to 1.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "f32", into = "f32")]
+pub struct Resemblance(f32);
+
+// It is a number.
+impl Eq for Resemblance {}
+
+impl Resemblance {
+    /// # Errors
+    /// `InvalidArgument` on `near_duplicate_threshold` when it is not between 0.5 and 1: texts that have less in common are
+    /// hardly ever found.
+    pub fn new(share: f32) -> Result<Self> {
+        if !(0.5..=1.0).contains(&share) {
+            let message = format!("{share} is not between 0.5 and 1");
+            return Err(Error::invalid("near_duplicate_threshold", message));
+        }
+        Ok(Self(share))
+    }
+
+    /// The share.
+    pub fn get(self) -> f32 {
+        self.0
+    }
+}
+
+impl TryFrom<f32> for Resemblance {
+    type Error = Error;
+
+    fn try_from(share: f32) -> Result<Self> {
+        Self::new(share)
+    }
+}
+
+impl From<Resemblance> for f32 {
+    fn from(resemblance: Resemblance) -> Self {
+        resemblance.0
+    }
+}
+
 /// Passwords of encrypted documents. They are never printed.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -145,6 +188,28 @@ impl Passwords {
             return Err(Error::invalid("passwords", message));
         }
         Ok(Self(passwords))
+    }
+
+    /// One a line; empty lines are none.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn from_lines(text: &str) -> Result<Self> {
+        let lines = text.lines().filter(|line| !line.is_empty());
+        Self::new(lines.take(Self::MAX + 1).map(str::to_owned).collect())
+    }
+
+    /// These, and then others.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn and(&self, others: &Self) -> Result<Self> {
+        Self::new(self.0.iter().chain(&others.0).cloned().collect())
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// In the order in which they are tried.
@@ -266,6 +331,27 @@ pub struct DocumentEntry {
     pub chunks: u32,
     pub state: EntryState,
     pub source_id: String,
+}
+
+/// A failure that may pass, kept beside what the ledger knows of the document, which stays as it is: so a restart neither
+/// tries everything at once nor forgets to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retry {
+    /// Why the last try failed.
+    pub reason: String,
+    /// Tries in a row that failed.
+    pub tries: u32,
+    /// When it is tried again, in milliseconds since 1970.
+    pub due_ms: i64,
+    /// Of the file that was tried: its size...
+    pub size_bytes: u64,
+    /// ...and its modification time, in nanoseconds since 1970. Another one is tried at once.
+    pub modified_ns: i64,
+}
+
+impl Retry {
+    /// Longest reason that is kept, in bytes.
+    pub const MAX_REASON_BYTES: usize = 4_096;
 }
 
 /// How the last try to ingest a document ended.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
 
-use crate::document::DocumentEntry;
+use crate::document::{DocumentEntry, Retry};
 use crate::error::Result;
 
 /// A vector space of the target collection.
@@ -136,7 +136,23 @@ pub trait BatchSink: Send + Sync + 'static {
         Ok(None)
     }
 
-    /// Deletes documents with their points. Returns the sequence number.
+    /// Remembers of documents, stored or not, that they are tried again, until they are written or deleted. A sink that does
+    /// not has them tried at once after a restart.
+    async fn put_retries(&self, _collection: &str, _retries: Vec<(String, Retry)>) -> Result<()> {
+        Ok(())
+    }
+
+    /// What was remembered so of the documents whose id starts with `prefix`.
+    async fn retries(&self, _collection: &str, _prefix: &str) -> Result<Vec<(String, Retry)>> {
+        Ok(Vec::new())
+    }
+
+    /// Forgets it. Unknown ids are ignored.
+    async fn forget_retries(&self, _collection: &str, _ids: Vec<String>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Deletes documents with their points, and what is remembered of ids without. Returns the sequence number.
     async fn delete_documents(&self, collection: &str, ids: Vec<String>) -> Result<u64>;
 
     /// Writes rows and, in the same commit, a checkpoint. With `strict` one bad row refuses the batch.

@@ -10,15 +10,16 @@ use async_trait::async_trait;
 use ragstone_index::batch;
 use ragstone_index::collection::Collection;
 use ragstone_index::document::{DocumentRecord, DocumentState};
-use ragstone_index::ledger::{DOCUMENT_NOTE_PREFIX, note_key};
+use ragstone_index::ledger::{DOCUMENT_NOTE_PREFIX, DOCUMENT_RETRY_PREFIX, note_key, retry_key};
 use ragstone_index::schema::{CollectionSchema, FieldType};
 use ragstone_index::store::Store;
 use ragstone_index::write::{Change, WriteReceipt, WriteRequest};
 use ragstone_ingest::chunk::embedding_text;
-use ragstone_ingest::document::{DocumentEntry, EXPIRES_AT_FIELD, EntryState};
+use ragstone_ingest::document::{DocumentEntry, EXPIRES_AT_FIELD, EntryState, Retry};
 use ragstone_ingest::pipeline::chunk_key;
 use ragstone_ingest::sink::{BatchSink, FieldKind, RejectedRow, RowsWritten, Target, TargetSpace};
 use ragstone_ingest::{Error, ErrorKind, Result};
+use serde::{Deserialize, Serialize};
 
 use super::embedding::put_column;
 use super::error::Error as AppError;
@@ -27,6 +28,14 @@ use super::workers::Workers;
 /// A record and its points are written together. A new file time alone is worth writing so many points again; for more,
 /// reading the file again after a restart is cheaper.
 const MAX_TOUCHED_CHUNKS: u32 = 64;
+
+/// The next try of a document in the ledger.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "version")]
+enum StoredRetry {
+    #[serde(rename = "1")]
+    V1(Retry),
+}
 
 /// The sink of the server.
 #[derive(Debug)]
@@ -215,6 +224,48 @@ impl BatchSink for EngineSink {
             }
         };
         self.workers.write.run(job).await.map_err(pipeline_error)
+    }
+
+    async fn put_retries(&self, collection: &str, retries: Vec<(String, Retry)>) -> Result<()> {
+        let put = |(id, retry): (String, Retry)| {
+            let value = serde_json::to_vec(&StoredRetry::V1(retry)).map_err(|error| {
+                Error::new(ErrorKind::Internal, format!("the next try of a document as JSON: {error}"))
+            })?;
+            Ok(Change::PutLedger { key: retry_key(&id), value })
+        };
+        let changes: Vec<Change> = retries.into_iter().map(put).collect::<Result<_>>()?;
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.change(collection, changes).await.map(drop)
+    }
+
+    async fn retries(&self, collection: &str, prefix: &str) -> Result<Vec<(String, Retry)>> {
+        let prefix = retry_key(prefix);
+        let of_document = |(key, value): (String, Vec<u8>)| {
+            let id = key.strip_prefix(DOCUMENT_RETRY_PREFIX)?.to_owned();
+            match serde_json::from_slice(&value) {
+                Ok(StoredRetry::V1(retry)) => Some((id, retry)),
+                Err(error) => {
+                    // It is tried at once, then.
+                    tracing::warn!(document = id, %error, "can't read when a document is tried again");
+                    None
+                }
+            }
+        };
+        let job =
+            move |c: &Collection| Ok(c.ledger_prefix(&prefix).into_iter().filter_map(of_document).collect());
+        self.read(collection, job).await
+    }
+
+    async fn forget_retries(&self, collection: &str, ids: Vec<String>) -> Result<()> {
+        let open = self.collection(collection)?;
+        let keys = ids.iter().map(|id| retry_key(id)).filter(|key| open.ledger(key).is_some());
+        let changes: Vec<Change> = keys.map(|key| Change::DeleteLedger { key }).collect();
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.change(collection, changes).await.map(drop)
     }
 
     async fn delete_documents(&self, collection: &str, ids: Vec<String>) -> Result<u64> {
@@ -482,6 +533,53 @@ mod tests {
     #[test]
     fn entries_and_records_say_the_same() {
         assert_eq!(entry(record(entry_of("a"))), entry_of("a"));
+    }
+
+    #[tokio::test]
+    async fn next_tries_are_kept_until_their_document_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(folder.path(), Default::default()).unwrap());
+        let schema = CollectionSchema {
+            vectors: vec![VectorSpace::new("text", 2, Distance::Cosine)],
+            payload: Vec::new(),
+            dynamic_payload: true,
+            description: String::new(),
+        };
+        store.create_collection("c", schema).unwrap();
+        let sink = EngineSink::new(Arc::clone(&store), Workers::new(&tokio::runtime::Handle::current()));
+        let retry = |tries| Retry {
+            reason: "away".into(),
+            tries,
+            due_ms: 1_700_000_000_000,
+            size_bytes: 3,
+            modified_ns: -5,
+        };
+        let all = [("/a/x", 1), ("/a/y", 2), ("/b/z", 3)].map(|(id, tries)| (id.to_owned(), retry(tries)));
+        sink.put_retries("c", all.to_vec()).await.unwrap();
+        assert_eq!(sink.retries("c", "/a/").await.unwrap(), all[..2]);
+        sink.put_document("c", entry_of("/a/x"), None).await.unwrap();
+        assert_eq!(sink.retries("c", "/").await.unwrap(), all[1..]);
+        let before = store.collection("c").unwrap().stats().seq_no;
+        sink.forget_retries("c", vec!["/a/x".into(), "unknown".into()]).await.unwrap();
+        assert_eq!(
+            store.collection("c").unwrap().stats().seq_no,
+            before,
+            "nothing to forget, nothing is written"
+        );
+        sink.forget_retries("c", vec!["/a/y".into()]).await.unwrap();
+        assert_eq!(sink.retries("c", "").await.unwrap(), all[2..]);
+        // One that can't be read is tried at once.
+        let bad = Change::PutLedger { key: retry_key("/b/z"), value: b"{}".to_vec() };
+        sink.change("c", vec![bad]).await.unwrap();
+        assert_eq!(sink.retries("c", "").await.unwrap(), []);
+    }
+
+    #[test]
+    fn the_stored_form_of_a_next_try_stays_readable() {
+        let text = r#"{"version":"1","reason":"away","tries":2,"due_ms":7,"size_bytes":3,"modified_ns":-5}"#;
+        let StoredRetry::V1(retry) = serde_json::from_str(text).unwrap();
+        assert_eq!((retry.reason.as_str(), retry.tries, retry.due_ms), ("away", 2, 7));
+        assert_eq!(serde_json::to_string(&StoredRetry::V1(retry)).unwrap(), text);
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub struct SourceDraft {
     pub poll: bool,
     /// How its files are read.
     pub options: IngestOptions,
+    /// A file of the server's machine with passwords; absolute.
+    pub password_file: Option<PathBuf>,
 }
 
 /// Files of a source.
@@ -51,10 +53,12 @@ impl App {
     /// made again where new options ask for that.
     pub async fn add_source(&self, collection: &str, draft: SourceDraft) -> Result<SourceStatus> {
         self.collection(collection)?;
-        let SourceDraft { path, ignore, poll, options } = draft;
+        let SourceDraft { path, ignore, poll, options, password_file } = draft;
         options.chunk.check("chunk")?;
-        let source = FolderSource { options, poll, ..FolderSource::new(collection, &path, ignore)? };
+        let source =
+            FolderSource { options, poll, password_file, ..FolderSource::new(collection, &path, ignore)? };
         source.check_root().await?;
+        source.check_passwords().await?;
         let _one_at_a_time = self.source_changes.lock().await;
         let status = match self.sources.status(&source.id) {
             Ok(there) if there.source == source => return Ok(there),
@@ -131,9 +135,8 @@ impl App {
     }
 
     /// Tries files of a source that failed again: those at `paths`, or all when there are none. Returns how many.
-    pub async fn retry_source_files(&self, id: String, paths: Vec<String>) -> Result<u64> {
-        let sources = std::sync::Arc::clone(&self.sources);
-        self.workers.read.run(move || Ok(sources.retry(&id, &paths)?)).await
+    pub async fn retry_source_files(&self, id: &str, paths: &[String]) -> Result<u64> {
+        Ok(self.sources.retry(id, paths).await?)
     }
 
     /// Takes files that failed for good off the list of failures. Returns how many.
@@ -149,9 +152,8 @@ impl App {
             .read
             .run(move || Ok(store.collections().iter().flat_map(|c| remembered(c)).collect()));
         let stored: Vec<FolderSource> = stored.await?;
-        let path_of = |watch: &WatchConfig| {
-            std::path::absolute(&watch.path).map_err(|error| unusable(&watch.path, &error))
-        };
+        let absolute = |path: &Path| std::path::absolute(path).map_err(|error| unusable(path, &error));
+        let path_of = |watch: &WatchConfig| absolute(&watch.path);
         let mut ids = Vec::new();
         for watch in configured {
             ids.push(FolderSource::new(&watch.collection, &path_of(watch)?, Vec::new())?.id);
@@ -170,6 +172,7 @@ impl App {
                 ignore: watch.ignore.clone(),
                 poll: watch.poll,
                 options: watch.options.clone(),
+                password_file: watch.password_file.as_deref().map(absolute).transpose()?,
             };
             self.add_source(&watch.collection, draft).await?;
         }
@@ -232,6 +235,7 @@ mod tests {
             ignore: vec!["*.log".into()],
             poll: false,
             options: IngestOptions::default(),
+            password_file: None,
         };
         assert_eq!(source, expect);
         let again: StoredSource =

@@ -241,6 +241,7 @@ fn source_json(source: &Source) -> serde_json::Value {
         "has_events": source.has_events, "files_indexed": source.files_indexed,
         "files_linked": source.files_linked, "files_outdated": source.files_outdated, "files_pending": source.files_pending,
         "files_failed": source.files_failed, "files_skipped": source.files_skipped,
+        "passwords": source.passwords, "password_file": source.password_file,
     })
 }
 

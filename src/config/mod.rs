@@ -82,6 +82,8 @@ pub struct WatchConfig {
     pub poll: bool,
     /// How its files are read.
     pub options: IngestOptions,
+    /// A file with more passwords, one a line.
+    pub password_file: Option<PathBuf>,
 }
 
 impl std::str::FromStr for WatchConfig {
@@ -96,6 +98,7 @@ impl std::str::FromStr for WatchConfig {
                 ignore: Vec::new(),
                 poll: false,
                 options: IngestOptions::default(),
+                password_file: None,
             }),
             _ => Err(ConfigError(format!("{text:?} is not DIR=COLLECTION"))),
         }

@@ -10,7 +10,7 @@ use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use ragstone_index::store::StoreOptions;
 use ragstone_ingest::chunk::{ChunkSettings, ChunkerParams};
-use ragstone_ingest::document::{Duplicates, IngestOptions, Passwords, PathFields, check_ttl};
+use ragstone_ingest::document::{Duplicates, IngestOptions, Passwords, PathFields, Resemblance, check_ttl};
 use ragstone_ingest::embed::cache::{MAX_CACHE_BYTES, MIN_CACHE_BYTES};
 use ragstone_ingest::embed::config::EmbedderConfig;
 use ragstone_ingest::extract::ExtractLimits;
@@ -142,6 +142,8 @@ struct RawWatch {
     #[serde(default)]
     passwords: Vec<String>,
     #[serde(default)]
+    password_file: Option<PathBuf>,
+    #[serde(default)]
     path_fields: String,
     #[serde(default)]
     chunk: ChunkSettings,
@@ -149,6 +151,8 @@ struct RawWatch {
     duplicates: Option<Duplicates>,
     #[serde(default)]
     near_duplicates: Option<bool>,
+    #[serde(default)]
+    near_duplicate_threshold: Option<f32>,
     #[serde(default)]
     ttl: Option<Time>,
 }
@@ -168,6 +172,11 @@ impl RawWatch {
             chunk: self.chunk.clone(),
             duplicates: self.duplicates,
             near_duplicates: self.near_duplicates,
+            near_duplicate_threshold: self
+                .near_duplicate_threshold
+                .map(Resemblance::new)
+                .transpose()
+                .map_err(named)?,
             ttl_seconds,
         })
     }
@@ -520,12 +529,8 @@ impl RawConfig {
         if !(0.0..=1.0).contains(&share) {
             return refuse("search.sampled_recall_share", format!("{share} is not between 0 and 1"));
         }
-        let threshold = self.ingest.near_duplicate_threshold;
-        if !(0.5..=1.0).contains(&threshold) {
-            return refuse(
-                "ingest.near_duplicate_threshold",
-                format!("{threshold} is not between 0.5 and 1"),
-            );
+        if let Err(error) = Resemblance::new(self.ingest.near_duplicate_threshold) {
+            return refuse("ingest.near_duplicate_threshold", error.message().to_owned());
         }
         for (name, embedder) in &self.embedders {
             let named =
@@ -592,6 +597,7 @@ impl RawConfig {
                 .map(|w| WatchConfig {
                     // What can't be resolved was refused before.
                     options: w.options("watch").unwrap_or_default(),
+                    password_file: w.password_file,
                     path: w.path,
                     collection: w.collection,
                     ignore: w.ignore,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ragstone_ingest::document::{Duplicates, Resemblance};
+
 use super::*;
 
 fn load(toml: &str) -> Result<Config, ConfigError> {
@@ -54,6 +56,22 @@ fn wrong_values_are_named() {
     check("[engine]\ncompact_deleted_share = nan", "engine.compact_deleted_share");
     check("[log]\nformat = \"xml\"", "log.format");
     check("[[watch]]\npath = \"/x\"\ncollection = \"no/name\"", "watch[0].collection");
+    check("[ingest]\nnear_duplicate_threshold = 0.1", "ingest.near_duplicate_threshold");
+    let watch = |line: &str| format!("[[watch]]\npath = \"/x\"\ncollection = \"c\"\n{line}");
+    check(&watch("near_duplicate_threshold = 2"), "watch[0].near_duplicate_threshold");
+}
+
+#[test]
+fn a_watched_folder_has_settings_of_its_own() {
+    let toml = "[[watch]]\npath = \"/x\"\ncollection = \"c\"\nduplicates = \"link\"\nnear_duplicates = true\n\
+                near_duplicate_threshold = 0.9\npassword_file = \"secrets\"\npasswords = [\"open sesame\"]";
+    let config = load(toml).unwrap();
+    let watch = &config.watch[0];
+    let threshold = watch.options.near_duplicate_threshold.map(Resemblance::get);
+    assert_eq!((watch.options.near_duplicates, threshold), (Some(true), Some(0.9)));
+    assert_eq!(watch.options.duplicates, Some(Duplicates::Link));
+    assert_eq!(watch.password_file.as_deref(), Some(Path::new("secrets")));
+    assert!(!format!("{config:?}").contains("sesame"));
 }
 
 #[test]

@@ -101,7 +101,13 @@ pub fn conform(rows: &RecordBatch, full: &SchemaRef, at: &str, first_row: usize)
     let mut bad = BadRows { first_row, keep: Vec::new(), rejected: Vec::new() };
     for (field, column) in given.fields().iter().zip(rows.columns()) {
         let at = format!("{at}.{}", field.name());
-        let Ok(wanted) = full.field_with_name(field.name()) else {
+        let also_at = Field::new(batch::ALSO_AT, DataType::Utf8, true);
+        let wanted = match field.name().as_str() {
+            // No column of a collection: links that an export told.
+            batch::ALSO_AT => Ok(&also_at),
+            name => full.field_with_name(name),
+        };
+        let Ok(wanted) = wanted else {
             let known: Vec<&str> = full.fields().iter().map(|field| field.name().as_str()).collect();
             return Err(Error::invalid(at, format!("no such column; there is: {}", known.join(", "))));
         };

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use ragstone_ingest::document::{IngestOptions, PathFields, check_ttl};
+use ragstone_ingest::document::{IngestOptions, PathFields, Resemblance, check_ttl};
 use ragstone_ingest::source::{FileState, FileStatus, Noticing, SourceState, SourceStatus};
 use ragstone_proto::v1;
 use ragstone_proto::v1::ingest_service_server::IngestService;
@@ -100,7 +100,8 @@ impl IngestService for Ingest {
         let request = request.into_inner();
         let v1::AddSourceRequest { collection, path, ignore, path_fields, chunk, poll, .. } = request;
         let (duplicates, near_duplicates) = (request.duplicates, request.near_duplicates);
-        let ttl_seconds = request.ttl_seconds;
+        let (threshold, ttl_seconds) = (request.near_duplicate_threshold, request.ttl_seconds);
+        let password_file = Some(request.password_file).filter(|path| !path.is_empty());
         let add = async {
             if path.is_empty() {
                 return Err(Error::invalid("path", "is empty: name a folder of the server's machine"));
@@ -111,10 +112,12 @@ impl IngestService for Ingest {
                 chunk: convert::chunk::settings(chunk)?,
                 duplicates: document::duplicates(duplicates)?,
                 near_duplicates,
+                near_duplicate_threshold: threshold.map(Resemblance::new).transpose()?,
                 ttl_seconds,
                 ..IngestOptions::default()
             };
-            let draft = SourceDraft { path: PathBuf::from(path), ignore, poll, options };
+            let password_file = password_file.map(PathBuf::from);
+            let draft = SourceDraft { path: PathBuf::from(path), ignore, poll, options, password_file };
             self.0.add_source(&collection, draft).await
         };
         reply(add.await.map(|status| v1::AddSourceResponse { source: Some(self.source(status)) }))
@@ -171,7 +174,7 @@ impl IngestService for Ingest {
         request: Request<v1::RetrySourceFilesRequest>,
     ) -> Result<Response<v1::RetrySourceFilesResponse>, Status> {
         let v1::RetrySourceFilesRequest { source_id, paths } = request.into_inner();
-        let retry = async { self.0.retry_source_files(source_id, bounded(paths)?).await };
+        let retry = async { self.0.retry_source_files(&source_id, &bounded(paths)?).await };
         reply(retry.await.map(|files| v1::RetrySourceFilesResponse { files }))
     }
 
@@ -206,6 +209,7 @@ fn source(status: SourceStatus) -> v1::Source {
         SourceState::Unavailable => v1::SourceState::Unavailable,
     };
     let options = status.source.options;
+    let password_file = status.source.password_file.unwrap_or_default().to_string_lossy().into_owned();
     let has_events = status.noticing == Noticing::Events;
     v1::Source {
         id: status.source.id,
@@ -231,6 +235,9 @@ fn source(status: SourceStatus) -> v1::Source {
         files_linked: 0,
         near_duplicates: options.near_duplicates,
         ttl_seconds: options.ttl_seconds,
+        near_duplicate_threshold: options.near_duplicate_threshold.map(Resemblance::get),
+        password_file,
+        passwords: u32::try_from(status.passwords).unwrap_or(u32::MAX),
     }
 }
 

@@ -286,6 +286,21 @@ async fn near_duplicates_are_marked_and_collapsed() {
         hit.payload.as_ref().unwrap().fields.get("near_duplicate_of").cloned()
     };
     assert_eq!((of("f"), of("g")), (Some(word("d")), None));
+    // How much they need to have in common is a setting of whoever sends them, too.
+    let strict = |id: &str, threshold| v1::IngestDocumentRequest {
+        near_duplicate_threshold: Some(threshold),
+        ..near(id, &version_of("sea", 120, id))
+    };
+    ingest(&server, strict("strict", 1.0)).await;
+    ingest(&server, strict("lax", 0.5)).await;
+    let all = search(&server, false).await;
+    let of = |id: &str| {
+        let hit = all.iter().find(|hit| hit.origin.as_ref().unwrap().document_id == id).unwrap();
+        hit.payload.as_ref().unwrap().fields.get("near_duplicate_of").cloned()
+    };
+    assert!(of("strict").is_none() && of("lax").is_some());
+    let wrong = server.ingest().ingest_document(strict("wrong", 0.3)).await;
+    crate::harness::refused(wrong, tonic::Code::InvalidArgument, "near_duplicate_threshold");
     let too_many = v1::SearchRequest {
         collection: "c".into(),
         text: Some("puffin".into()),
@@ -294,4 +309,66 @@ async fn near_duplicates_are_marked_and_collapsed() {
         ..Default::default()
     };
     crate::harness::refused(server.searches().search(too_many).await, tonic::Code::InvalidArgument, "limit");
+}
+
+/// Runs the binary beside the server.
+async fn command(arguments: &[&str]) {
+    let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+    let run = move || std::process::Command::new(env!("CARGO_BIN_EXE_ragstone")).args(arguments).output();
+    let output = tokio::task::spawn_blocking(run).await.unwrap().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test]
+async fn links_outlive_files_and_flights() {
+    let mut server = TestServer::start().await;
+    for name in ["c", "parquet", "arrow", "flight"] {
+        server.create(name).await;
+    }
+    let text = "# Heron\n\nThe grey heron waits in shallow water.\n\n# Tern\n\nIt dives.";
+    for id in ["a", "b", "c"] {
+        ingest(&server, document(id, text, v1::Duplicates::Link)).await;
+    }
+    ingest(&server, document("other", "# Gull\n\nIt steals.", v1::Duplicates::Link)).await;
+    for format in ["parquet", "arrow"] {
+        let file = server.dir.path().join(format!("out.{format}"));
+        let (file, address) = (file.to_str().unwrap(), server.address());
+        command(&["export", "-c", "c", "--to", file, "--server", &address]).await;
+        command(&["import", file, "-c", format, "--strict", "--server", &address]).await;
+    }
+    let ticket = serde_json::json!({"version": 1, "collection": "c"});
+    let rows = crate::flight::get(&server, ticket).await.unwrap();
+    let into = arrow_flight::FlightDescriptor::new_path(vec!["flight".into()]);
+    let acks = crate::flight::put_messages(&server, crate::flight::messages(into, &[rows])).await.unwrap();
+    assert_eq!(acks.last().unwrap()["rejected_total"], 0, "{acks:?}");
+
+    server.restart().await;
+    for collection in ["parquet", "arrow", "flight"] {
+        let request = v1::GetDocumentRequest { collection: collection.into(), document_id: "a".into() };
+        let found = server.ingest().get_document(request).await.unwrap().into_inner().document.unwrap();
+        assert_eq!(names(&found.also_at), ["b", "c"], "{collection}");
+        // The holder goes, and the next one takes over.
+        let delete =
+            v1::DeleteDocumentsRequest { collection: collection.into(), document_ids: vec!["a".into()] };
+        server.ingest().delete_documents(delete).await.unwrap();
+        let request = v1::SearchRequest {
+            collection: collection.into(),
+            mode: v1::SearchMode::Keyword.into(),
+            text: Some("heron".into()),
+            ..Default::default()
+        };
+        let hit = server.search(request).await.hits.remove(0);
+        assert_eq!(hit.origin.unwrap().document_id, "b", "{collection}");
+        assert_eq!(names(&hit.also_at), ["c"], "{collection}");
+    }
+
+    // Hits over Flight name the other places, too.
+    let search = serde_json::json!({"text": "heron", "mode": "keyword"});
+    let ticket =
+        serde_json::json!({"version": 1, "collection": "c", "search": search, "columns": ["id", "also_at"]});
+    let hits = crate::flight::get(&server, ticket).await.unwrap();
+    let also_at =
+        arrow::array::AsArray::as_string::<i32>(hits.column_by_name("also_at").unwrap()).value(0).to_owned();
+    let also_at: serde_json::Value = serde_json::from_str(&also_at).unwrap();
+    assert_eq!((&also_at["total"], &also_at["also_at"][1]["document_id"]), (&2.into(), &"c".into()));
 }

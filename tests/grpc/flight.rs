@@ -61,7 +61,7 @@ fn points(from: usize, to: usize) -> RecordBatch {
 }
 
 /// The messages of an upload.
-fn messages(descriptor: FlightDescriptor, batches: &[RecordBatch]) -> Vec<FlightData> {
+pub(crate) fn messages(descriptor: FlightDescriptor, batches: &[RecordBatch]) -> Vec<FlightData> {
     let options = IpcWriteOptions::default();
     let schema: FlightData = SchemaAsIpc::new(&batches[0].schema(), &options).into();
     let mut messages = vec![schema.with_descriptor(descriptor)];
@@ -74,7 +74,10 @@ fn messages(descriptor: FlightDescriptor, batches: &[RecordBatch]) -> Vec<Flight
     messages
 }
 
-async fn put_messages(server: &TestServer, messages: Vec<FlightData>) -> Result<Vec<Json>, Status> {
+pub(crate) async fn put_messages(
+    server: &TestServer,
+    messages: Vec<FlightData>,
+) -> Result<Vec<Json>, Status> {
     let replies = client(server).do_put(stream::iter(messages)).await?.into_inner();
     let replies: Vec<_> = replies.try_collect().await?;
     Ok(replies.iter().map(|reply| serde_json::from_slice(&reply.app_metadata).unwrap()).collect())
@@ -84,7 +87,7 @@ async fn put(server: &TestServer, batches: &[RecordBatch]) -> Result<Vec<Json>, 
     put_messages(server, messages(FlightDescriptor::new_path(vec!["c".into()]), batches)).await
 }
 
-async fn get(server: &TestServer, ticket: Json) -> Result<RecordBatch, Status> {
+pub(crate) async fn get(server: &TestServer, ticket: Json) -> Result<RecordBatch, Status> {
     let stream = client(server).do_get(Ticket::new(ticket.to_string())).await?.into_inner();
     let mut stream = FlightRecordBatchStream::new_from_flight_data(stream.map_err(Into::into));
     let mut batches = Vec::new();

@@ -83,6 +83,7 @@ async fn a_folder_of_the_configuration_makes_its_collection() {
             ignore: Vec::new(),
             poll: false,
             options: Default::default(),
+            password_file: None,
         }];
     });
     let mut server = server.await;
@@ -243,4 +244,69 @@ async fn files_expire_by_their_last_change() {
     write("young.txt", TTL + Duration::from_secs(60));
     at_rest(&server, 1, 1).await;
     assert_eq!(server.count("c").await, 1);
+}
+
+/// A ZIP archive of one file, which says "a treasure of words"; encrypted with [`PASSWORD`].
+const LOCKED: &[u8] =
+    b"PK\x03\x04\x14\x00\x01\x00\x00\x00\x00\x00!\x00\xae\xe6\xc9\xed\x1f\x00\x00\x00\x13\x00\x00\x00\x05\
+    \x00\x00\x00a.txt\xa4l\x8eS\x84?\xce\x97\xce\xdf\xe1\xe3\xb2\xc2\xd9\xa78>p,\x8b9H\xc5-\xb6\xa2\xe1\
+    \xc9M\xfbPK\x01\x02\x14\x00\x14\x00\x01\x00\x00\x00\x00\x00!\x00\xae\xe6\xc9\xed\x1f\x00\x00\x00\x13\
+    \x00\x00\x00\x05\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00a.txtPK\x05\x06\
+    \x00\x00\x00\x00\x01\x00\x01\x003\x00\x00\x00B\x00\x00\x00\x00\x00";
+const PASSWORD: &str = "open sesame 4711";
+
+#[tokio::test]
+async fn passwords_of_a_source_stay_in_their_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let file = elsewhere.path().join("passwords");
+    std::fs::write(folder.path().join("locked.zip"), LOCKED).unwrap();
+    std::fs::write(&file, "wrong\n").unwrap();
+    let mut server = TestServer::start().await;
+    server.create("c").await;
+    let request = |password_file: &str| v1::AddSourceRequest {
+        collection: "c".into(),
+        path: folder.path().to_str().unwrap().into(),
+        password_file: password_file.into(),
+        poll: true,
+        ..Default::default()
+    };
+    for bad in ["passwords", elsewhere.path().join("missing").to_str().unwrap()] {
+        refused(server.ingest().add_source(request(bad)).await, Code::InvalidArgument, "password_file");
+    }
+    server.ingest().add_source(request(file.to_str().unwrap())).await.unwrap();
+    eventually("it needs a password", async || sources(&server).await[0].files_failed == 1).await;
+    // What is added to the file is tried with the next scan, without a restart or another call.
+    std::fs::write(&file, format!("wrong\n{PASSWORD}\n")).unwrap();
+    eventually("it is opened", async || server.count("c").await == 1).await;
+    server.restart().await;
+    eventually("it watches", async || sources(&server).await[0].state() == v1::SourceState::Watching).await;
+    let source = sources(&server).await.remove(0);
+    assert_eq!((source.passwords, source.files_indexed, source.files_outdated), (2, 1, 0));
+    assert_eq!(source.password_file, file.to_str().unwrap());
+    assert!(!format!("{source:?}").contains("sesame"));
+    // Without its file it does nothing rather than something else, and says so.
+    std::fs::remove_file(&file).unwrap();
+    eventually("it is unavailable", async || {
+        let source = sources(&server).await.remove(0);
+        source.state() == v1::SourceState::Unavailable && source.error.contains("passwords")
+    })
+    .await;
+    assert_eq!(server.count("c").await, 1);
+
+    server.stop().await;
+    let mut folders = vec![server.dir.path().to_owned()];
+    let mut seen = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(entry.path());
+                continue;
+            }
+            let data = std::fs::read(entry.path()).unwrap();
+            assert!(!data.windows(PASSWORD.len()).any(|part| part == PASSWORD.as_bytes()), "{entry:?}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 3, "the data folder was looked through");
 }

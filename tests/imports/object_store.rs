@@ -5,7 +5,7 @@ use std::path::Path;
 use tonic::Code;
 
 use crate::rows;
-use crate::s3::{S3, SECRET};
+use crate::s3::{DOTS, EMPTY, S3, SECRET};
 use crate::server::Server;
 use crate::view::View;
 
@@ -121,6 +121,57 @@ async fn what_can_not_be_had_is_named() {
         assert!(!status.message().contains("a-wrong-secret"), "{status:?}");
     }
     assert_eq!(view.count().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn odd_keys_are_read_or_named_and_keep_no_others_out() {
+    let (data, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let part = |rows| rows::parquet(rows, 1);
+    put(store.path(), "bucket/set/a.parquet", &part(0..100));
+    put(store.path(), &format!("bucket/set/{EMPTY}/b.parquet"), &part(100..200));
+    put(store.path(), &format!("bucket/set/{EMPTY}/deep/{EMPTY}/c.parquet"), &part(200..300));
+    put(store.path(), &format!("bucket/set/{DOTS}/d.parquet"), &part(300..400));
+    put(store.path(), &format!("bucket/set/{DOTS}/read.me"), b"no rows");
+    let s3 = S3::start_odd(store.path()).await;
+    let mut endpoint = String::new();
+    let server = Server::start_with(data.path(), &s3.open_environment(&mut endpoint)).await;
+    let view = View::new(&server);
+    view.create().await;
+    let import = async |url: &str| view.import(&urls(&[url])).await.unwrap();
+
+    let folder = import("s3://bucket/set/").await;
+    assert_eq!((folder.rows_written, folder.errors.len()), (100, 0), "{:?}", folder.errors);
+    assert_eq!(import("s3://bucket/set//b.parquet").await.rows_written, 100);
+    let below = import("s3://bucket/set/**/*.parquet").await;
+    assert_eq!(below.rows_written, 300);
+    let [error] = &below.errors[..] else { panic!("{:?}", below.errors) };
+    assert_eq!(error.path, "s3://bucket/set/../d.parquet");
+    assert!(error.message.contains("a part of dots"), "{}", error.message);
+    rows::check(&view.points().await, 0..300);
+
+    // The folder without a name is one like others.
+    let unnamed = import("s3://bucket/set//").await;
+    assert_eq!((unnamed.rows_resumed, unnamed.errors.len()), (100, 0), "the same object as before");
+    assert_eq!(import("s3://bucket/set//*.parquet").await.rows_resumed, 100);
+    assert_eq!(import("s3://bucket/set//d*p//*.parquet").await.rows_written, 100);
+    // A folder that can't be looked into is named, once it is looked for.
+    let status = view.import(&urls(&["s3://bucket/set/*/*.parquet"])).await.unwrap_err();
+    assert!(status.message().contains("s3://bucket/set/../"), "{status:?}");
+    let status = view.import(&urls(&["s3://bucket//set/a.parquet"])).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().contains("begins with a slash"), "{status:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_part_of_a_key_is_signed_as_it_is() {
+    let (data, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    put(store.path(), "bucket/set/a.parquet", &rows::parquet(0..100, 1));
+    let s3 = S3::start(store.path()).await;
+    let server = start(data.path(), &s3, SECRET).await;
+    let view = View::new(&server);
+    view.create().await;
+    // The server behind the signature keeps objects on a disk, where both keys are one.
+    assert_eq!(view.import(&urls(&["s3://bucket/set//a.parquet"])).await.unwrap().rows_written, 100);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -16,6 +16,10 @@ pub(crate) const KEY: &str = "ragstone-test-key";
 /// What proves it.
 pub(crate) const SECRET: &str = "ragstone-test-secret";
 
+/// Folders whose name stands for an empty part of a key, and for one of two dots: on a disk there are no such names.
+pub(crate) const EMPTY: &str = "~empty~";
+pub(crate) const DOTS: &str = "~dots~";
+
 /// A running server.
 pub(crate) struct S3 {
     address: SocketAddr,
@@ -37,7 +41,17 @@ impl S3 {
     pub(crate) async fn start(folder: &Path) -> Self {
         let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(folder).unwrap());
         builder.set_auth(SimpleAuth::from_single(KEY, SECRET));
-        let (service, asked) = (builder.build(), Arc::new(Asked::default()));
+        Self::serve(builder.build(), false).await
+    }
+
+    /// Starts one for whoever asks, whose keys may be odd: see [`EMPTY`] and [`DOTS`].
+    pub(crate) async fn start_odd(folder: &Path) -> Self {
+        let builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(folder).unwrap());
+        Self::serve(builder.build(), true).await
+    }
+
+    async fn serve(service: s3s::service::S3Service, is_odd: bool) -> Self {
+        let asked = Arc::new(Asked::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let counter = Arc::clone(&asked);
@@ -46,7 +60,16 @@ impl S3 {
                 let (service, counter) = (service.clone(), Arc::clone(&counter));
                 let counted = hyper::service::service_fn(move |request| {
                     let (service, counter) = (service.clone(), Arc::clone(&counter));
-                    async move { counter.answer(service, request).await }
+                    async move {
+                        let request = if is_odd { with_names(request) } else { request };
+                        let is_listing = is_listing(&request);
+                        let answer = counter.answer(service, request).await?;
+                        Ok::<_, s3s::HttpError>(if is_odd && is_listing {
+                            without_names(answer)
+                        } else {
+                            answer
+                        })
+                    }
                 });
                 tokio::spawn(async move {
                     let _ = Builder::new(TokioExecutor::new())
@@ -71,6 +94,12 @@ impl S3 {
             ("AWS_ACCESS_KEY_ID", KEY),
             ("AWS_SECRET_ACCESS_KEY", secret),
         ]
+    }
+
+    /// Those of one that lets everybody in.
+    pub(crate) fn open_environment<'a>(&'a self, endpoint: &'a mut String) -> Vec<(&'a str, &'a str)> {
+        *endpoint = format!("http://{}", self.address);
+        vec![("AWS_ENDPOINT_URL", endpoint), ("AWS_REGION", "eu-central-1"), ("AWS_SKIP_SIGNATURE", "true")]
     }
 
     /// Refuses that many requests from now on, as a store does that has too much to do.
@@ -101,7 +130,7 @@ impl Asked {
             *refused.status_mut() = hyper::StatusCode::SERVICE_UNAVAILABLE;
             return Ok(refused);
         }
-        let is_listing = request.uri().query().is_some_and(|query| query.contains("list-type"));
+        let is_listing = is_listing(&request);
         let answer = hyper::service::Service::call(&service, request).await?;
         if is_get && !is_listing && answer.status().is_success() {
             self.whole.fetch_add(u64::from(!has_range), Ordering::SeqCst);
@@ -111,4 +140,25 @@ impl Asked {
         }
         Ok(answer)
     }
+}
+
+fn is_listing(request: &hyper::Request<hyper::body::Incoming>) -> bool {
+    request.uri().query().is_some_and(|query| query.contains("list-type"))
+}
+
+/// Puts a name where a key has an empty part, in the path or the prefix that is asked for.
+fn with_names(mut request: hyper::Request<hyper::body::Incoming>) -> hyper::Request<hyper::body::Incoming> {
+    let uri = request.uri().to_string();
+    let named = uri.replace("//", &format!("/{EMPTY}/")).replace("%2F%2F", &format!("%2F{EMPTY}%2F"));
+    *request.uri_mut() = named.parse().unwrap();
+    request
+}
+
+/// A listing with the keys that the names stand for.
+fn without_names(mut answer: s3s::HttpResponse) -> s3s::HttpResponse {
+    let body = std::mem::replace(answer.body_mut(), s3s::Body::empty()).bytes().unwrap();
+    let body = String::from_utf8(body.to_vec()).unwrap().replace(EMPTY, "").replace(DOTS, "..");
+    answer.headers_mut().remove("content-length");
+    *answer.body_mut() = body.into();
+    answer
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 
 use crate::batch;
+use crate::collection::also_at::{self, Adoption};
 use crate::collection::links::{self, HandOver, Touch};
 use crate::collection::record::{Logged, encode, encode_batch};
 use crate::collection::state::{Resolved, State};
@@ -29,6 +30,8 @@ pub const MAX_DELETE_IDS: usize = 1_000_000;
 #[derive(Debug)]
 pub(crate) struct Pending {
     changes: Vec<Checked>,
+    /// Links that came with its rows.
+    adoptions: Vec<Adoption>,
     rejected: Vec<RowError>,
     /// The schema that it was checked with.
     schema: Arc<CollectionSchema>,
@@ -54,8 +57,12 @@ impl Pending {
     /// Checks a request against a schema.
     pub(crate) fn check(request: WriteRequest, schema: Arc<CollectionSchema>) -> Result<Self> {
         limit("changes of a write", request.changes.len(), MAX_CHANGES)?;
-        let mut pending =
-            Self { changes: Vec::with_capacity(request.changes.len()), rejected: Vec::new(), schema };
+        let mut pending = Self {
+            changes: Vec::with_capacity(request.changes.len()),
+            adoptions: Vec::new(),
+            rejected: Vec::new(),
+            schema,
+        };
         for (index, change) in request.changes.into_iter().enumerate() {
             let checked = pending.check_change(index, change, request.skip_bad_rows)?;
             pending.changes.extend(checked);
@@ -94,17 +101,24 @@ impl Pending {
 
     /// Makes durable that documents have no points any more; those that have some by then stay.
     pub(crate) fn purge(documents: Vec<String>, schema: Arc<CollectionSchema>) -> Self {
-        Self { changes: vec![Checked::Purge(documents)], rejected: Vec::new(), schema }
+        Self { changes: vec![Checked::Purge(documents)], adoptions: Vec::new(), rejected: Vec::new(), schema }
     }
 
     /// A change of the schema alone.
     pub(crate) fn schema(change: SchemaUpdate, schema: Arc<CollectionSchema>) -> Self {
-        Self { changes: vec![Checked::Schema(change)], rejected: Vec::new(), schema }
+        Self { changes: vec![Checked::Schema(change)], adoptions: Vec::new(), rejected: Vec::new(), schema }
     }
 
     fn check_change(&mut self, index: usize, change: Change, skip_bad_rows: bool) -> Result<Option<Checked>> {
         Ok(match change {
             Change::UpsertPoints(rows) => {
+                let (rows, adoptions, errors) = also_at::taken_out(rows, index)?;
+                if let Some(first) = errors.first().filter(|_| !skip_bad_rows) {
+                    let place = format!("points[{}].{}", first.row, first.column);
+                    return Err(Error::invalid(place, first.message.clone()));
+                }
+                self.adoptions.extend(adoptions);
+                self.rejected.extend(errors);
                 let checks = Checks { schema: &self.schema, change: index, skip_bad_rows, document_id: None };
                 let (valid, rejected) = validate(&rows, &checks)?;
                 self.rejected.extend(rejected);
@@ -192,7 +206,8 @@ impl Collection {
         let mut appended: Vec<Appended> = Vec::new();
         for (place, pending) in group.into_iter().enumerate() {
             // What a filter matches, and which schema holds, depends on the writes before it in this group.
-            let depends_on_links = links::depends_on_links(pending.touches(), &self.ledger.read());
+            let depends_on_links = !pending.adoptions.is_empty()
+                || links::depends_on_links(pending.touches(), &self.ledger.read());
             if depends_on_links || needs_earlier_writes(&pending, &state) {
                 self.flush_group(&mut state, &mut appended, &mut results);
             }
@@ -286,7 +301,7 @@ fn append(state: &mut State, links: Option<&Ledger>, mut pending: Pending, waiti
         Some(ledger) => follow_links(state, ledger, &mut pending)?,
         None => HandOver::default(),
     };
-    let Pending { changes, rejected, schema } = pending;
+    let Pending { changes, adoptions, rejected, schema } = pending;
     let mut resolver = Resolver { state, known: schema, schema: None };
     let mut resolved = Vec::with_capacity(changes.len() + 1);
     for (document, points) in handed_over.puts {
@@ -301,6 +316,10 @@ fn append(state: &mut State, links: Option<&Ledger>, mut pending: Pending, waiti
         resolved.extend(resolver.resolve(change)?);
     }
     let schema = resolver.schema.take();
+    let records = links.map(|ledger| also_at::records(adoptions, &state.tables, ledger));
+    if let Some(records) = records.filter(|records| !records.is_empty()) {
+        resolved.push((Resolved::PutRecords(records), None));
+    }
     if resolved.is_empty() && schema.is_none() {
         return Ok(Outcome::Nothing(WriteReceipt {
             seq_no: state.tables.seq_no,
@@ -352,6 +371,7 @@ fn logged_of<'a>(change: &Resolved, bytes: Option<&'a [u8]>) -> Logged<&'a [u8]>
         Resolved::DeleteDocuments(ids) => Logged::DeleteDocuments(ids.clone()),
         Resolved::PutLedger { key, value } => Logged::PutLedger { key: key.clone(), value: value.clone() },
         Resolved::DeleteLedger { key } => Logged::DeleteLedger { key: key.clone() },
+        Resolved::PutRecords(records) => Logged::PutRecords(records.clone()),
     }
 }
 

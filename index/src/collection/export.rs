@@ -11,6 +11,7 @@ use roaring::RoaringBitmap;
 
 use crate::batch;
 use crate::collection::Collection;
+use crate::collection::also_at::{self, Links};
 use crate::collection::snapshot::{PartView, Snapshot};
 use crate::error::{Error, Result};
 use crate::filter::Filter;
@@ -33,17 +34,39 @@ pub struct Export {
     rest: Vec<RoaringBitmap>,
     part: usize,
     rows: u64,
+    /// Links that are still to come.
+    links: Links,
+    /// Schema of the rows without them.
+    row_schema: SchemaRef,
 }
 
 impl Collection {
     /// Begins to export the points that pass, as they are now.
     pub fn export(&self, filter: Option<&Filter>) -> Result<Export> {
-        let snapshot = self.current();
+        let (snapshot, links) = self.current_with_links();
         let filter = snapshot.check(filter)?;
         let rows_of = |view: &PartView| Ok(view.allowed(filter.as_ref())?.unwrap_or_else(|| view.live()));
         let rest: Vec<RoaringBitmap> = snapshot.parts.iter().map(rows_of).collect::<Result<_>>()?;
         let rows = rest.iter().map(RoaringBitmap::len).sum();
-        Ok(Export { schema: batch::arrow_schema(&snapshot.schema), snapshot, rest, part: 0, rows })
+        let row_schema = batch::arrow_schema(&snapshot.schema);
+        Ok(Export { schema: links.schema(&row_schema), row_schema, links, snapshot, rest, part: 0, rows })
+    }
+
+    /// The columns of an export that began now: those of a batch, and `also_at` where documents are linked.
+    pub fn export_schema(&self) -> SchemaRef {
+        let rows = batch::arrow_schema(&self.schema());
+        if self.ledger.read().has_copies() { also_at::schema(&rows) } else { rows }
+    }
+
+    /// What is there now, both of the same moment.
+    fn current_with_links(&self) -> (Arc<Snapshot>, Links) {
+        if !self.ledger.read().has_copies() {
+            return (self.current(), Links::default());
+        }
+        // Between two writes.
+        let mut state = self.state.lock();
+        self.expire_if_due(&mut state);
+        (self.snapshot.load_full(), Links::of(&self.ledger.read()))
     }
 }
 
@@ -58,7 +81,7 @@ impl Export {
         self.snapshot.seq_no
     }
 
-    /// Schema of every batch: [`batch::arrow_schema`].
+    /// Schema of every batch: [`batch::arrow_schema`], and `also_at` where documents are linked.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
@@ -72,11 +95,12 @@ impl Export {
             let Some(piece) = self.next_piece(&mut room)? else { break };
             pieces.push(piece);
         }
-        match pieces.as_slice() {
-            [] => Ok(None),
-            [one] => Ok(Some(one.clone())),
-            _ => concat_batches(&self.schema, &pieces).map(Some).map_err(defect),
-        }
+        let rows = match pieces.as_slice() {
+            [] => return Ok(None),
+            [one] => one.clone(),
+            _ => concat_batches(&self.row_schema, &pieces).map_err(defect)?,
+        };
+        self.links.add(&rows, &self.schema).map(Some)
     }
 
     /// The next rows that lie together, as many as there is room for.
@@ -94,7 +118,7 @@ impl Export {
             let piece = Piece::around(view, first)?;
             let chosen = piece.choose(rest, vector_bytes(&self.snapshot), room);
             let Some(last) = chosen.last().copied() else { return Ok(None) };
-            let batch = piece.batch(&self.snapshot, view, &self.schema, &chosen)?;
+            let batch = piece.batch(&self.snapshot, view, &self.row_schema, &chosen)?;
             rest.remove_range(..=last);
             return Ok(Some(batch));
         }

@@ -8,6 +8,7 @@
 //!   searches; `recovery` opens what a crash left, `scrub` compares it with its checksums;
 //! * `read` and `query` answer from one snapshot, `export` hands all of it out; `expire` leaves out what the clock ended; `shadow` is a search to be compared with the truth.
 
+mod also_at;
 mod commit;
 mod compaction;
 mod estimate;

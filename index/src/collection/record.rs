@@ -45,6 +45,7 @@ enum HeadChange {
     Schema {
         json: String,
     },
+    PutRecords(Vec<DocumentRecord>),
 }
 
 /// A change as the log has it.
@@ -64,6 +65,8 @@ pub(crate) enum Logged<B> {
     PutLedger { key: String, value: Vec<u8> },
     /// A ledger key.
     DeleteLedger { key: String },
+    /// Records beside points that are there, or of documents without.
+    PutRecords(Vec<DocumentRecord>),
 }
 
 /// Encodes a batch as an Arrow IPC stream.
@@ -106,6 +109,7 @@ fn head_of(change: &Logged<&[u8]>) -> Result<HeadChange> {
         Logged::DeleteDocuments(ids) => HeadChange::DeleteDocuments(ids.clone()),
         Logged::PutLedger { key, value } => HeadChange::PutLedger { key: key.clone(), value: value.clone() },
         Logged::DeleteLedger { key } => HeadChange::DeleteLedger { key: key.clone() },
+        Logged::PutRecords(records) => HeadChange::PutRecords(records.clone()),
     })
 }
 
@@ -145,6 +149,7 @@ pub(crate) fn decode(payload: &[u8]) -> Result<Vec<Logged<RecordBatch>>, String>
             HeadChange::DeleteDocuments(ids) => Logged::DeleteDocuments(ids),
             HeadChange::PutLedger { key, value } => Logged::PutLedger { key, value },
             HeadChange::DeleteLedger { key } => Logged::DeleteLedger { key },
+            HeadChange::PutRecords(records) => Logged::PutRecords(records),
         });
     }
     Ok(decoded)

@@ -205,5 +205,6 @@ fn resolved(change: Logged<RecordBatch>, schema: &mut Arc<CollectionSchema>) -> 
         Logged::DeleteDocuments(ids) => Resolved::DeleteDocuments(ids),
         Logged::PutLedger { key, value } => Resolved::PutLedger { key, value },
         Logged::DeleteLedger { key } => Resolved::DeleteLedger { key },
+        Logged::PutRecords(records) => Resolved::PutRecords(records),
     })
 }

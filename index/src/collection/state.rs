@@ -10,7 +10,7 @@ use crate::collection::pacing::Pace;
 use crate::collection::snapshot::{PartView, Snapshot, next_expiry};
 use crate::document::{DocumentRecord, DocumentState};
 use crate::error::Result;
-use crate::ledger::{Delta, Ledger, note_key};
+use crate::ledger::{Delta, Ledger, note_key, retry_key};
 use crate::log::Log;
 use crate::manifest::ManifestV1;
 use crate::memtable::Memtable;
@@ -91,6 +91,8 @@ pub(crate) enum Resolved {
     PutLedger { key: String, value: Vec<u8> },
     /// A ledger key.
     DeleteLedger { key: String },
+    /// Records beside points that are there, or of documents without.
+    PutRecords(Vec<DocumentRecord>),
 }
 
 impl Tables {
@@ -138,6 +140,12 @@ impl Tables {
                 Resolved::DeleteLedger { key } => {
                     ledger.delete_entry(&key);
                 }
+                Resolved::PutRecords(records) => {
+                    for record in records {
+                        ledger.delete_entry(&retry_key(&record.id));
+                        ledger.put_document(record);
+                    }
+                }
             }
         }
         Ok(receipt)
@@ -176,6 +184,7 @@ impl Tables {
             self.delete_rows_of(&document.id);
             ledger.delete_entry(&note_key(&document.id));
         }
+        ledger.delete_entry(&retry_key(&document.id));
         ledger.put_document(document);
         points.map_or(Ok(0), |points| self.upsert(points))
     }
@@ -235,6 +244,7 @@ impl Tables {
 fn forget_document(ledger: &mut Ledger, id: &str) -> bool {
     let known = ledger.delete_document(id).is_some();
     ledger.delete_entry(&note_key(id));
+    ledger.delete_entry(&retry_key(id));
     let copies: Vec<String> = ledger.copies_of(id).map(str::to_owned).collect();
     for copy in copies {
         ledger.delete_document(&copy);

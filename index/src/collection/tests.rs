@@ -4,6 +4,7 @@
 mod deletes;
 mod expiry;
 mod links;
+mod notes;
 mod scrub;
 
 use std::collections::BTreeMap;

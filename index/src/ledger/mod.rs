@@ -26,6 +26,14 @@ pub fn note_key(document_id: &str) -> String {
     format!("{DOCUMENT_NOTE_PREFIX}{document_id}")
 }
 
+/// An entry whose key is this and the id of a document goes when that document is written, in whatever state, or deleted.
+pub const DOCUMENT_RETRY_PREFIX: &str = "retry/";
+
+/// The key of what is known of a document's next try.
+pub fn retry_key(document_id: &str) -> String {
+    format!("{DOCUMENT_RETRY_PREFIX}{document_id}")
+}
+
 /// Longest key of an entry, in bytes.
 pub const MAX_LEDGER_KEY_BYTES: usize = 1_024;
 /// Longest value of an entry, in bytes.
@@ -165,6 +173,16 @@ impl Ledger {
     pub fn copies_of(&self, id: &str) -> impl ExactSizeIterator<Item = &str> + '_ {
         static NONE: BTreeSet<String> = BTreeSet::new();
         self.copies.get(id).unwrap_or(&NONE).iter().map(String::as_str)
+    }
+
+    /// All documents that others are linked to, with those.
+    pub fn all_copies(&self) -> impl Iterator<Item = (&str, impl Iterator<Item = &str>)> {
+        self.copies.iter().map(|(id, copies)| (id.as_str(), copies.iter().map(String::as_str)))
+    }
+
+    /// Whether any document is linked to another.
+    pub fn has_copies(&self) -> bool {
+        !self.copies.is_empty()
     }
 
     /// Documents that hold this content, in id order.

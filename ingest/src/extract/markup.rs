@@ -81,11 +81,7 @@ pub(super) fn tag_content(source: &str, tag: &str) -> Option<String> {
 /// structure, never text: from the first error on, the rest is taken as it stands. Entities are never expanded further
 /// than to one character, so there is nothing to explode.
 pub(super) fn strip_tags(source: &str) -> String {
-    let mut reader = quick_xml::Reader::from_str(source);
-    let config = reader.config_mut();
-    config.check_end_names = false;
-    config.allow_unmatched_ends = true;
-    config.allow_dangling_amp = true;
+    let mut reader = lenient(source);
     let mut out = String::new();
     let mut hidden = false;
     loop {
@@ -118,6 +114,16 @@ pub(super) fn strip_tags(source: &str) -> String {
         }
     }
     out.replace(BREAK, "\n")
+}
+
+/// A reader of XML that makes the best of what is broken.
+pub(super) fn lenient(source: &str) -> quick_xml::Reader<&[u8]> {
+    let mut reader = quick_xml::Reader::from_str(source);
+    let config = reader.config_mut();
+    config.check_end_names = false;
+    config.allow_unmatched_ends = true;
+    config.allow_dangling_amp = true;
+    reader
 }
 
 /// The character of a reference. Others than the predefined ones are not expanded.

@@ -4,6 +4,7 @@
 //! contains may panic or hang the caller: parsers that we didn't write run under a guard, behind checks of size.
 
 mod archive;
+mod beside;
 mod csv;
 mod dates;
 mod decode;
@@ -23,6 +24,7 @@ mod normalise;
 mod office;
 mod opendocument;
 mod outlook;
+mod package;
 mod pdf;
 mod pdf_rows;
 mod rtf;
@@ -119,7 +121,7 @@ fn read(format: Format, raw: &RawDocument, scope: &Scope) -> Result<ExtractedDoc
     let tagged = || decode::decode_markup(data);
     match format {
         Format::Pdf => pdf::read(data, &raw.options.passwords, limits, scope.deadline),
-        Format::Office(kind) => office::read(kind, data, limits, scope.deadline),
+        Format::Office(kind) => office::read(kind, data, scope),
         Format::OpenDocument => opendocument::read(data, scope),
         Format::FlatOpenDocument => opendocument::read_flat(&tagged(), scope),
         Format::Epub => epub::read(data, scope),

@@ -9,21 +9,18 @@ use undoc::render::{RenderOptions, render_section_to_string, to_markdown};
 use undoc::{Document, FormatType};
 
 use super::archive::{self, ZipKind};
+use super::beside::{self, COMMENTS, HEADERS, OfSlide};
 use super::detect::Container;
-use super::limits::{Deadline, ExtractLimits};
 use super::markup::first_heading;
 use super::normalise::TextBuilder;
+use super::scope::Scope;
 use super::{dates, tables::regroup};
 use crate::document::{ExtractedDocument, Markup, Properties};
 use crate::error::{Error, Result};
 
 /// Reads an Office document.
-pub(super) fn read(
-    container: Container,
-    data: &Bytes,
-    limits: &ExtractLimits,
-    deadline: Deadline,
-) -> Result<ExtractedDocument> {
+pub(super) fn read(container: Container, data: &Bytes, scope: &Scope) -> Result<ExtractedDocument> {
+    let (limits, deadline) = (&scope.limits, scope.deadline);
     let format = match container {
         Container::Zip => match archive::inspect(data, limits, deadline)? {
             ZipKind::Docx => FormatType::Docx,
@@ -48,9 +45,15 @@ pub(super) fn read(
         FormatType::Docx | FormatType::Doc => {
             let markdown = to_markdown(&document, &options).map_err(|error| reason(&error))?;
             text.push(&regroup(&cells_on_one_line(&markdown), |size| limits.check_text(size))?)?;
+            if format == FormatType::Docx {
+                let beside = beside::of_text(data, scope)?;
+                text.push_part(HEADERS, Markup::Plain, &beside.headers)?;
+                text.push_part(COMMENTS, Markup::Plain, &beside.comments)?;
+            }
         }
         _ => {
             limits.check_pages(document.sections.len())?;
+            let beside = BesidePages::read(format, data, &mut document, scope)?;
             for (index, section) in document.sections.iter_mut().enumerate() {
                 deadline.check()?;
                 section.name = section.name.take().filter(|name| !is_made_up(name));
@@ -58,7 +61,8 @@ pub(super) fn read(
                     section.name.clone().filter(|_| matches!(format, FormatType::Xlsx | FormatType::Xls));
                 // The first section of a call is rendered without the rule that parts it from its neighbour.
                 let page = render_section_to_string(section, 0, format, &options, &HashMap::new());
-                let page = regroup(&cells_on_one_line(&page), |size| limits.check_text(size))?;
+                let mut page = regroup(&cells_on_one_line(&page), |size| limits.check_text(size))?;
+                beside.append(index, name.as_deref(), &mut page, scope)?;
                 match name {
                     Some(name) => text.push_sheet(index + 1, &name, &page)?,
                     None => text.push_page(index + 1, &page)?,
@@ -81,6 +85,79 @@ pub(super) fn read(
         properties: properties(&document),
         ..content
     })
+}
+
+/// What stands beside pages.
+enum BesidePages {
+    Nothing,
+    Slides(Vec<OfSlide>),
+    Sheets(HashMap<String, Vec<(String, String)>>),
+}
+
+impl BesidePages {
+    fn read(format: FormatType, data: &[u8], document: &mut Document, scope: &Scope) -> Result<Self> {
+        Ok(match format {
+            FormatType::Pptx => {
+                let slides = beside::of_slides(data, scope)?;
+                if slides.len() != document.sections.len() {
+                    return Ok(Self::Nothing);
+                }
+                // The parser takes the notes of the same number, which may be another slide's.
+                document.sections.iter_mut().for_each(|section| section.notes = None);
+                Self::Slides(slides)
+            }
+            FormatType::Xlsx => Self::Sheets(beside::of_sheets(data, scope)?),
+            _ => Self::Nothing,
+        })
+    }
+
+    fn append(&self, index: usize, name: Option<&str>, page: &mut String, scope: &Scope) -> Result<()> {
+        match self {
+            Self::Slides(slides) => {
+                let Some(slide) = slides.get(index) else { return Ok(()) };
+                for (title, text) in [("Notes", &slide.notes), ("Comments", &slide.comments)] {
+                    if !text.is_empty() {
+                        page.push_str(&format!("\n\n{title}:\n\n{text}\n"));
+                    }
+                }
+            }
+            Self::Sheets(sheets) => {
+                let comments = name.and_then(|name| sheets.get(name)).map(Vec::as_slice).unwrap_or_default();
+                append_comments(page, comments, scope)?;
+            }
+            Self::Nothing => {}
+        }
+        scope.limits.check_text(page.len())
+    }
+}
+
+/// Comments stand in their cells already, unless these are empty.
+fn append_comments(page: &mut String, comments: &[(String, String)], scope: &Scope) -> Result<()> {
+    if page.contains("[Comment: [Threaded comment]") {
+        *page = without_notices(page);
+    }
+    if page.matches("[Comment: ").count() >= comments.len() {
+        return Ok(());
+    }
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let there = words(page);
+    for (cell, text) in comments {
+        scope.deadline.check()?;
+        if !there.contains(&words(text)) {
+            page.push_str(&format!("\n\nComment at {cell}: {text}\n"));
+        }
+    }
+    Ok(())
+}
+
+fn without_notices(page: &str) -> String {
+    let mut parts = page.split("[Comment: ");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        out.push_str("[Comment: ");
+        out.push_str(beside::without_notice(part));
+    }
+    out
 }
 
 /// Drops the styles that Markdown has no marks for: they would be written as tags of HTML, which are no words.

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
+use super::beside::{self, COMMENTS, HEADERS};
 use super::limits::exhausted;
 use super::normalise::TextBuilder;
 use super::scope::Scope;
@@ -36,19 +37,26 @@ pub(super) fn read(data: &[u8], scope: &Scope) -> Result<ExtractedDocument> {
     let content =
         content.ok_or_else(|| Error::bad_content("broken OpenDocument file: it has no content.xml"))?;
     let meta = parts.text("meta.xml", scope)?.unwrap_or_default();
-    convert(&content, &meta, &mime, scope)
+    let styles = parts.text("styles.xml", scope)?.unwrap_or_default();
+    convert(&content, &styles, &meta, &mime, scope)
 }
 
 /// Reads a document in one XML file.
 pub(super) fn read_flat(source: &str, scope: &Scope) -> Result<ExtractedDocument> {
     let (_, rest) = source.split_once("office:mimetype=").unwrap_or_default();
     let mime = rest.split(['"', '\'']).nth(1).unwrap_or_default();
-    convert(source, source, mime, scope)
+    convert(source, source, source, mime, scope)
 }
 
-fn convert(content: &str, meta: &str, mime: &str, scope: &Scope) -> Result<ExtractedDocument> {
+fn convert(content: &str, styles: &str, meta: &str, mime: &str, scope: &Scope) -> Result<ExtractedDocument> {
     let mut walker = Walker::new(scope);
     walker.walk(content)?;
+    // Those of sheets and slides only count and name them.
+    if mime.contains("opendocument.text") {
+        walker.text.push_part(HEADERS, Markup::Plain, &beside::of_styles(styles, scope)?)?;
+    }
+    let comments = std::mem::take(&mut walker.comments).join("\n\n");
+    walker.text.push_part(COMMENTS, Markup::Plain, &comments)?;
     let (meta_title, mut properties) = properties(meta);
     properties.authors.dedup();
     let document = walker.text.finish_document();
@@ -77,6 +85,8 @@ enum Frame {
     Skipped,
     Note,
     NoteBody,
+    Comment,
+    Creator,
     Other,
 }
 
@@ -88,6 +98,17 @@ struct OpenTable {
     cells: Vec<String>,
     /// What was open outside, which the cells must not touch.
     outer: String,
+    /// Comments of the open cell.
+    comments: Vec<String>,
+}
+
+/// A comment that is open, and what it stands in.
+#[derive(Debug, Default)]
+struct OpenComment {
+    author: String,
+    outer: String,
+    lists: usize,
+    item_starts: bool,
 }
 
 struct Walker<'a> {
@@ -104,6 +125,9 @@ struct Walker<'a> {
     item_starts: bool,
     tables: Vec<OpenTable>,
     notes: Vec<String>,
+    open_comments: Vec<OpenComment>,
+    /// Finished comments of the document, and of the open page.
+    comments: Vec<String>,
     pages: usize,
     in_spreadsheet: bool,
     page_open: bool,
@@ -124,6 +148,8 @@ impl<'a> Walker<'a> {
             item_starts: false,
             tables: Vec::new(),
             notes: Vec::new(),
+            open_comments: Vec::new(),
+            comments: Vec::new(),
             pages: 0,
             in_spreadsheet: false,
             page_open: false,
@@ -178,7 +204,6 @@ impl<'a> Walker<'a> {
         let number = |key: &str| markup::attribute(tag, key).and_then(|value| value.parse::<usize>().ok());
         Ok(match name {
             "text:tracked-changes"
-            | "office:annotation"
             | "office:meta"
             | "office:settings"
             | "office:scripts"
@@ -220,6 +245,24 @@ impl<'a> Walker<'a> {
             "text:list-item" | "text:list-header" => {
                 self.item_starts = true;
                 Frame::Item
+            }
+            "office:annotation" | "officeooo:annotation" => {
+                self.open_comments.push(OpenComment {
+                    author: String::new(),
+                    outer: std::mem::take(&mut self.blocks),
+                    lists: std::mem::take(&mut self.lists),
+                    item_starts: std::mem::take(&mut self.item_starts),
+                });
+                Frame::Comment
+            }
+            "dc:creator" if !self.open_comments.is_empty() => {
+                self.paragraphs.push((String::new(), None));
+                Frame::Creator
+            }
+            "dc:date" | "meta:date-string" | "meta:creator-initials" | "loext:sender-initials"
+                if !self.open_comments.is_empty() =>
+            {
+                Frame::Skipped
             }
             "text:note" => Frame::Note,
             "text:note-citation" => {
@@ -285,6 +328,13 @@ impl<'a> Walker<'a> {
                 let note: Vec<&str> = note.split_whitespace().collect();
                 self.words(&format!(" ({})", note.join(" ")));
             }
+            Some(Frame::Creator) => {
+                let (author, _) = self.paragraphs.pop().unwrap_or_default();
+                if let Some(comment) = self.open_comments.last_mut() {
+                    comment.author = author.trim().to_owned();
+                }
+            }
+            Some(Frame::Comment) => self.end_comment(),
             Some(Frame::Cell(count)) => self.end_cell(count),
             Some(Frame::Row(count)) => self.end_row(count)?,
             Some(Frame::Table) => self.end_table()?,
@@ -328,9 +378,30 @@ impl<'a> Walker<'a> {
         self.blocks.push_str(&line);
     }
 
+    /// A comment of a sheet stays in its cell, one of a slide on it; those of a text go behind it.
+    fn end_comment(&mut self) {
+        let Some(comment) = self.open_comments.pop() else { return };
+        let text = std::mem::replace(&mut self.blocks, comment.outer);
+        (self.lists, self.item_starts) = (comment.lists, comment.item_starts);
+        let text: Vec<&str> = text.split_whitespace().collect();
+        if text.is_empty() {
+            return;
+        }
+        let text = text.join(" ");
+        let text = if comment.author.is_empty() { text } else { format!("{}: {text}", comment.author) };
+        match self.tables.last_mut().filter(|_| self.in_spreadsheet) {
+            Some(table) => table.comments.push(text),
+            None => self.comments.push(text),
+        }
+    }
+
     fn end_cell(&mut self, count: usize) {
         let Some(table) = self.tables.last_mut() else { return };
-        let cell = std::mem::take(&mut self.blocks);
+        let mut cell = std::mem::take(&mut self.blocks);
+        for comment in table.comments.drain(..) {
+            cell.truncate(cell.trim_end().len());
+            cell.push_str(&format!(" [Comment: {comment}]"));
+        }
         let room = MAX_CELLS.saturating_sub(table.cells.len());
         let count = if cell.is_empty() { count.min(room) } else { count.min(room).min(MAX_REPEATED) };
         table.cells.extend(std::iter::repeat_n(cell, count));
@@ -371,9 +442,13 @@ impl<'a> Walker<'a> {
     }
 
     fn end_page(&mut self) -> Result<()> {
-        let blocks = std::mem::take(&mut self.blocks);
+        let mut blocks = std::mem::take(&mut self.blocks);
         if !std::mem::take(&mut self.page_open) {
             return if blocks.trim().is_empty() { Ok(()) } else { self.text.push(&blocks) };
+        }
+        if !self.comments.is_empty() {
+            let comments = std::mem::take(&mut self.comments).join("\n\n");
+            blocks.push_str(&format!("\n\nComments:\n\n{comments}\n"));
         }
         self.text.push_page(self.pages, &blocks)
     }

@@ -12,6 +12,7 @@ use crate::document::{IngestOptions, Passwords};
 use crate::error::ErrorKind;
 use crate::test_data::test_data;
 
+mod beside;
 mod containers;
 mod formats;
 mod hostile;

@@ -24,8 +24,9 @@ const CARRIED: [(&str, Fits); 7] = [
     ("span_end", DataType::is_integer),
 ];
 
-/// Columns that exports of older versions lack, taken as they are.
-const YOUNGER: [(&str, Fits); 2] = [("part", is_text), ("parent", DataType::is_integer)];
+/// Columns that exports of older versions, or of other collections, lack, taken as they are.
+const YOUNGER: [(&str, Fits); 3] =
+    [("part", is_text), ("parent", DataType::is_integer), ("also_at", is_text)];
 
 /// Gives the columns of an exported file their roles; does nothing to another file, or when the user says what becomes
 /// payload. Tells the columns that have no place in a batch, with the reason.

@@ -43,6 +43,8 @@ impl Input {
             Source::Local => LocalFile::open(&file.path).map(Self::File),
             #[cfg(feature = "object-store")]
             Source::Object(object) => Ok(Self::Object(ObjectInput::new(object.clone()))),
+            #[cfg(feature = "object-store")]
+            Source::Unreachable(why) => Err(Error::bad_content(why.clone())),
         }
     }
 

@@ -64,6 +64,9 @@ pub(super) enum Source {
     /// In a store.
     #[cfg(feature = "object-store")]
     Object(std::sync::Arc<objects::Object>),
+    /// In a store that can't be asked for it, for this reason.
+    #[cfg(feature = "object-store")]
+    Unreachable(String),
 }
 
 /// Nobody wants more rows.
@@ -218,11 +221,11 @@ impl Finder {
             #[cfg(feature = "object-store")]
             Location::Object(url) => {
                 let found = objects::find(&mut self.stores, &url, self.format, at)?;
-                files.extend(found.into_iter().map(|found| PlannedFile {
-                    path: found.url.into(),
-                    format: found.format,
-                    source: Source::Object(found.object),
-                }));
+                let planned = |objects::Found { url, object, format }: objects::Found| {
+                    let source = object.map_or_else(Source::Unreachable, Source::Object);
+                    PlannedFile { path: url.into(), format, source }
+                };
+                files.extend(found.into_iter().map(planned));
                 Ok(())
             }
             #[cfg(not(feature = "object-store"))]

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 
 use super::{Pipeline, PipelineConfig, chunk_key};
 use crate::chunk::embedding_text;
-use crate::document::{DocumentEntry, EntryState};
+use crate::document::{DocumentEntry, EntryState, Retry};
 use crate::embed::registry::EmbedderRegistry;
 use crate::embed::service::{EmbedService, ServiceOptions};
 use crate::embed::{Embedder, EmbedderInfo};
@@ -111,6 +111,8 @@ pub(crate) struct MapSink {
     pub target: Mutex<Result<Target>>,
     pub calls: Mutex<Calls>,
     pub put_delay: Mutex<Duration>,
+    /// Kept as the engine keeps them.
+    pub retries: Mutex<BTreeMap<String, Retry>>,
     writers: Mutex<HashMap<String, usize>>,
 }
 
@@ -121,6 +123,7 @@ impl MapSink {
             target: Mutex::new(Ok(target(Some("fake/1"), DIMENSION))),
             calls: Mutex::default(),
             put_delay: Mutex::default(),
+            retries: Mutex::default(),
             writers: Mutex::default(),
         })
     }
@@ -206,6 +209,7 @@ impl BatchSink for MapSink {
             Some(_) => calls.puts += 1,
             None => calls.failures += 1,
         }
+        self.retries.lock().remove(&entry.id);
         let older = documents.remove(&entry.id).and_then(|stored| stored.points);
         documents.insert(entry.id.clone(), StoredDocument { entry, points: points.or(older) });
         Ok((calls.puts + calls.failures) as u64)
@@ -215,6 +219,7 @@ impl BatchSink for MapSink {
         let mut documents = self.documents.lock();
         let Some(stored) = documents.remove(from) else { return Ok(false) };
         self.calls.lock().renames += 1;
+        self.retries.lock().retain(|id, _| id != from && *id != entry.id);
         documents.insert(entry.id.clone(), StoredDocument { entry, points: stored.points });
         Ok(true)
     }
@@ -232,7 +237,23 @@ impl BatchSink for MapSink {
         calls.deletes += 1;
         calls.deleted += ids.len();
         self.documents.lock().retain(|id, _| !ids.contains(id));
+        self.retries.lock().retain(|id, _| !ids.contains(id));
         Ok(0)
+    }
+
+    async fn put_retries(&self, _: &str, retries: Vec<(String, Retry)>) -> Result<()> {
+        self.retries.lock().extend(retries);
+        Ok(())
+    }
+
+    async fn retries(&self, _: &str, prefix: &str) -> Result<Vec<(String, Retry)>> {
+        let retries = self.retries.lock().clone();
+        Ok(retries.into_iter().filter(|(id, _)| id.starts_with(prefix)).collect())
+    }
+
+    async fn forget_retries(&self, _: &str, ids: Vec<String>) -> Result<()> {
+        self.retries.lock().retain(|id, _| !ids.contains(id));
+        Ok(())
     }
 
     async fn write_rows(

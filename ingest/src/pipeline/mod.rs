@@ -28,6 +28,7 @@ pub use self::admission::Admission;
 use self::admission::{ByteBudget, Turn, Turns};
 pub use self::assemble::MAX_DOCUMENT_BATCH_BYTES;
 use self::assemble::RowCommon;
+pub(crate) use self::identity::cut;
 pub use self::identity::{
     MAX_DOCUMENT_ID_BYTES, MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_TITLE_BYTES, MAX_URI_BYTES,
     bounded_id, chunk_key, document_id, recipe_of,
@@ -41,7 +42,9 @@ use self::recipe::Recipe;
 use self::stats::Counters;
 pub use self::stats::PipelineStats;
 use crate::chunk::{ChunkSettings, ChunkerParams};
-use crate::document::{DocumentEntry, Duplicates, EntryState, IngestOptions, RawDocument, Stage};
+use crate::document::{
+    DocumentEntry, Duplicates, EntryState, IngestOptions, RawDocument, Resemblance, Stage,
+};
 use crate::embed::registry::EmbedderRegistry;
 use crate::embed::service::EmbedService;
 use crate::error::{Error, ErrorKind, Result};
@@ -95,14 +98,25 @@ impl PipelineConfig {
 
     /// All settings that decide what a document becomes, as a part of its version.
     fn fingerprint(&self, options: &IngestOptions) -> String {
-        let IngestOptions { passwords, path_fields, chunk, duplicates: _, near_duplicates: _, ttl_seconds } =
-            options;
+        let IngestOptions {
+            passwords,
+            path_fields,
+            chunk,
+            duplicates: _,
+            near_duplicates: _,
+            near_duplicate_threshold,
+            ttl_seconds,
+        } = options;
         let mut hasher = blake3::Hasher::new();
         passwords.iter().for_each(|password| identity::field(&mut hasher, password.as_bytes()));
         // A new password may open what an older one could not.
         let passwords = hasher.finalize().to_hex();
         // Those that were made without are made again, to be compared; nothing changes where it is off.
-        let near = if self.marks_near(options) { " near" } else { "" };
+        let near = match near_duplicate_threshold {
+            _ if !self.marks_near(options) => String::new(),
+            None => " near".to_owned(),
+            Some(threshold) => format!(" near {}", threshold.get()),
+        };
         let ttl = ttl_seconds.map(|seconds| format!(" ttl {seconds}")).unwrap_or_default();
         format!("{:?} {:?} {chunk:?} {path_fields:?} {passwords}{near}{ttl}", self.chunker, self.chunk)
     }
@@ -251,7 +265,9 @@ impl Pipeline {
         let (prepared, signature) = if marks_near { signed(prepared).await? } else { (prepared, None) };
         let mut note = None;
         if let Some(signature) = signature {
-            let (near, kept) = self.compare(collection, &common.document_id, signature).await?;
+            let threshold = raw.options.near_duplicate_threshold.map(Resemblance::get);
+            let threshold = threshold.unwrap_or(self.config.near_duplicate_threshold);
+            let (near, kept) = self.compare(collection, &common.document_id, signature, threshold).await?;
             if let Some(near) = near {
                 common.payload = derive::mark(&common.payload, &near, &fields)?;
                 assemble::check_size(&common, &prepared, recipe.vector_bytes())?;
@@ -392,9 +408,9 @@ impl Pipeline {
         collection: &str,
         id: &str,
         signature: Signature,
+        threshold: f32,
     ) -> Result<(Option<Near>, Vec<u8>)> {
         let index = self.near_index(collection).await?;
-        let threshold = self.config.near_duplicate_threshold;
         loop {
             let (shared, own, id_of_own) = (Arc::clone(&index), signature.clone(), id.to_owned());
             let step = move || {

@@ -10,7 +10,7 @@ use crate::sink::{Target, TargetSpace};
 
 /// Raised whenever extraction, chunking or assembly make something else of the same content: documents of an older
 /// number are made again.
-pub const PIPELINE_VERSION: u32 = 2;
+pub const PIPELINE_VERSION: u32 = 3;
 
 /// A vector space that the pipeline fills.
 #[derive(Debug, Clone)]

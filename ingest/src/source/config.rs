@@ -16,6 +16,8 @@ pub(crate) const HINT_QUEUE: usize = 16_384;
 pub(crate) const MIN_GUARDED_FILES: usize = 10;
 /// Documents deleted in one write.
 pub(crate) const REMOVAL_GROUP: usize = 1_000;
+/// Next tries of documents remembered, or forgotten, in one write.
+pub(crate) const RETRY_GROUP: usize = 1_000;
 
 /// Settings of watched folders.
 #[derive(Debug, Clone)]
@@ -48,6 +50,13 @@ pub struct SourceConfig {
     pub events: bool,
     /// Make documents of an outdated recipe again without being asked.
     pub reingest_outdated: bool,
+}
+
+impl SourceConfig {
+    /// The wait before the next try of a file that failed `tries` times before.
+    pub(crate) fn backoff(&self, tries: u32) -> Duration {
+        self.retry_first.saturating_mul(1 << tries.min(16)).min(self.retry_last)
+    }
 }
 
 impl Default for SourceConfig {

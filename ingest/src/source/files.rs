@@ -7,12 +7,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::names::Names;
 use super::survey::{FileStat, Seen, Survey, within};
-use crate::document::{DocumentEntry, EntryState, Progress, Stage};
-use crate::pipeline::recipe_of;
+use crate::document::{DocumentEntry, EntryState, Progress, Retry, Stage};
+use crate::pipeline::{cut, recipe_of};
 
 /// A file read so shortly after its last change may have changed again within the same tick of the file system's
 /// clock: it is read once more.
 const CLOCK_TICK: Duration = Duration::from_millis(100);
+
+/// Nanoseconds of a millisecond.
+pub(crate) const NS_PER_MS: i64 = 1_000_000;
 
 /// How the last try to index a file ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +76,10 @@ pub(crate) struct FileRecord {
     /// Tries in a row that failed and may yet succeed.
     pub tries: u32,
     retry_at: Option<Instant>,
+    /// The ledger may know of the next try.
+    noted: bool,
+    /// As it was when its turn was planned.
+    planned: Option<FileStat>,
     gone_since: Option<Instant>,
     changed_at: Instant,
 }
@@ -97,6 +104,17 @@ impl Job {
             Self::Remove { keys } => keys.iter().map(String::as_str).collect(),
         }
     }
+}
+
+/// A file's turn, as far as it has to do with the ones before.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Attempt {
+    /// Tries in a row that failed.
+    pub tries: u32,
+    /// The ledger may know of this try.
+    pub noted: bool,
+    /// The file as it was when the turn was planned.
+    pub planned: Option<FileStat>,
 }
 
 /// What a survey leads to.
@@ -162,6 +180,8 @@ impl FileRecord {
             again: false,
             tries: 0,
             retry_at: None,
+            noted: false,
+            planned: None,
             gone_since: None,
             changed_at: now,
         }
@@ -228,10 +248,10 @@ impl Files {
     }
 
     /// Work on a file begins.
-    pub fn begin(&mut self, key: &str, progress: &Progress) {
-        if let Some(record) = self.records.get_mut(key) {
-            record.progress = progress.clone();
-        }
+    pub fn begin(&mut self, key: &str, progress: &Progress) -> Attempt {
+        let Some(record) = self.records.get_mut(key) else { return Attempt::default() };
+        record.progress = progress.clone();
+        Attempt { tries: record.tries, noted: record.noted, planned: record.planned }
     }
 
     /// Keys of files that failed: those of `keys`, or all when there are none.
@@ -246,26 +266,35 @@ impl Files {
         failed.cloned().collect()
     }
 
-    /// As [`Self::failed`], those that nothing but a change leads to another try of. They are busy until they are finished.
+    /// As [`Self::failed`]. They are busy until they are finished.
+    pub fn take_failed(&mut self, keys: &[String]) -> Vec<String> {
+        self.take(keys, |_| true)
+    }
+
+    /// As [`Self::take_failed`], those that nothing but a change leads to another try of.
     pub fn take_dead(&mut self, keys: &[String]) -> Vec<String> {
-        let mut dead = self.failed(keys);
-        dead.retain(|key| match self.records.get_mut(key) {
-            Some(record) if record.stored && record.retry_at.is_none() => {
+        self.take(keys, |record| record.stored && record.retry_at.is_none())
+    }
+
+    fn take(&mut self, keys: &[String], wanted: impl Fn(&FileRecord) -> bool) -> Vec<String> {
+        let mut taken = self.failed(keys);
+        taken.retain(|key| match self.records.get_mut(key) {
+            Some(record) if wanted(record) => {
                 record.busy = true;
                 true
             }
             _ => false,
         });
-        dead
+        taken
     }
 
-    /// Lets failed files be tried again at the next look.
-    pub fn retry(&mut self, keys: &[String], now: Instant) {
-        for key in keys {
-            if let Some(record) = self.records.get_mut(key) {
-                record.retry_at = Some(now);
-            }
-        }
+    /// What the ledger has to know of a file that failed and is to be tried at `due_ms`, in milliseconds since 1970.
+    pub fn retry_note(&self, key: &str, due_ms: i64) -> Option<Retry> {
+        let record = self.records.get(key)?;
+        let FileState::Failed { reason } = &record.state else { return None };
+        let FileStat { size, modified_ns, .. } = record.stat?;
+        let reason = cut(reason, Retry::MAX_REASON_BYTES).to_owned();
+        Some(Retry { reason, tries: record.tries, due_ms, size_bytes: size, modified_ns })
     }
 
     /// Lets documents of other recipes be made again at the next look. Returns how many there are.
@@ -345,6 +374,45 @@ impl Files {
         known.racy = false;
         known.retry_at = None;
         known.state = entry.state.into();
+    }
+
+    /// Takes over what the ledger knows of next tries. `now_ns` is `loaded` on the clock of the files; as it may have been set
+    /// back since, nothing waits for more than `longest`.
+    pub fn take_retries(
+        &mut self,
+        retries: Vec<(String, Retry)>,
+        names: &Names,
+        loaded: Instant,
+        now_ns: i64,
+        longest: Duration,
+    ) {
+        for (id, retry) in retries {
+            let Some(key) = names.key_of_id(&id) else { continue };
+            let known = self
+                .records
+                .entry(key.to_owned())
+                .or_insert_with(|| FileRecord::new(PathBuf::from(key), FileState::Queued, loaded));
+            if known.busy || known.changed_at > loaded {
+                continue;
+            }
+            let wait_ms = retry.due_ms.saturating_sub(now_ns / NS_PER_MS).max(0);
+            let wait = Duration::from_millis(wait_ms.unsigned_abs()).min(longest);
+            known.state = FileState::Failed { reason: retry.reason };
+            known.stat =
+                Some(FileStat { size: retry.size_bytes, modified_ns: retry.modified_ns, inode: None });
+            known.tries = retry.tries;
+            known.retry_at = Some(loaded + wait);
+            known.noted = true;
+        }
+    }
+
+    /// Paths that wait for their next try, and for how long.
+    pub fn waiting(&self, now: Instant) -> Vec<(PathBuf, Duration)> {
+        let wait = |record: &FileRecord| {
+            let wait = record.retry_at?.saturating_duration_since(now);
+            (!record.busy).then(|| (record.path.clone(), wait))
+        };
+        self.records.values().filter_map(wait).collect()
     }
 
     /// What has to be done so that the collection agrees with what was seen.
@@ -428,6 +496,7 @@ impl Files {
             return;
         }
         record.busy = true;
+        record.planned = Some(stat);
         if record.stored {
             plan.jobs.push(Job::Ingest { key, path });
         } else {
@@ -453,7 +522,7 @@ impl Files {
         let Some(record) = self.records.get_mut(&key) else { return };
         if record.busy {
             record.again = true;
-        } else if record.stored {
+        } else if record.stored || record.noted {
             record.gone_since.get_or_insert(at.now);
             self.vanishing.insert(key.clone());
             gone.push(key);
@@ -574,14 +643,22 @@ impl FileRecord {
         self.stored = true;
         self.tries = 0;
         self.retry_at = None;
+        self.noted = false;
     }
 
     /// It failed for a reason that may pass.
     pub fn set_retry(&mut self, reason: String, stat: Option<FileStat>, retry_at: Instant) {
         self.state = FileState::Failed { reason };
-        self.stat = stat;
+        self.stat = stat.or(self.planned);
         self.tries = self.tries.saturating_add(1);
         self.retry_at = Some(retry_at);
+        self.noted = true;
+    }
+
+    /// It failed and is to be tried again at the next look.
+    pub fn set_asked(&mut self, now: Instant) {
+        self.retry_at = Some(now);
+        self.noted = true;
     }
 
     /// Its failure is settled: it is left alone until it changes.
@@ -589,6 +666,7 @@ impl FileRecord {
         self.state = FileState::Skipped { reason };
         self.tries = 0;
         self.retry_at = None;
+        self.noted = false;
     }
 
     /// Nothing of it is stored any more.
@@ -599,6 +677,7 @@ impl FileRecord {
         self.chunks = 0;
         self.tries = 0;
         self.retry_at = None;
+        self.noted = false;
         if !matches!(self.state, FileState::Skipped { .. }) {
             self.state = FileState::Queued;
         }
@@ -729,7 +808,9 @@ mod tests {
         assert_eq!(case.files.failed(&["b".into()]), [""; 0]);
         let failed = case.files.failed(&[]);
         assert_eq!(failed, ["a"]);
-        case.files.retry(&failed, case.start);
+        assert_eq!(case.files.take_failed(&[]), ["a"]);
+        assert!(case.files.failed(&[]).is_empty(), "it is busy");
+        case.files.finish("a", case.start, true, |record| record.set_asked(case.start));
         assert_eq!(case.plan(2, seen(10)).jobs, [ingest("a")]);
         assert_eq!(case.files.failed(&[]), [""; 0], "it is in work");
         case.files.finish("a", case.start, false, |record| record.set_cleared("broken".into()));
@@ -861,6 +942,46 @@ mod tests {
         assert_eq!(case.files.counts().failed, 1);
         assert_eq!(case.plan(500, seen()).jobs, [ingest("a")]);
         assert_eq!(case.files.get("a").unwrap().tries, 1);
+    }
+
+    #[test]
+    fn a_next_try_is_taken_over_and_waits_no_longer_than_it_may() {
+        let names = Names::new(Path::new("/watched"));
+        let start = Instant::now();
+        let hour = Duration::from_secs(3_600);
+        let retry = |key: &str, due_ms| {
+            let id = format!("/watched/{key}");
+            let retry =
+                Retry { reason: "away".into(), tries: 4, due_ms, size_bytes: 10, modified_ns: OLD_NS };
+            (id, retry)
+        };
+        let now_ms = NOW_NS / NS_PER_MS;
+        let mut case = Case { files: Files::default(), start, closed: HashSet::new() };
+        let retries = vec![
+            retry("changed", now_ms + 60_000),
+            retry("far", i64::MAX),
+            retry("over", i64::MIN),
+            retry("soon", now_ms + 60_000),
+            ("/elsewhere/x".to_owned(), retry("x", 0).1),
+        ];
+        case.files.take_retries(retries, &names, start, NOW_NS, hour);
+        let mut waits = case.files.waiting(start);
+        waits.sort();
+        let minute = Duration::from_secs(60);
+        let expect = [("changed", minute), ("far", hour), ("over", Duration::ZERO), ("soon", minute)];
+        assert_eq!(waits, expect.map(|(key, wait)| (PathBuf::from(key), wait)));
+        let seen = |size| {
+            let stat = |key: &str| Seen::File(stat(if key == "changed" { size } else { 10 }, OLD_NS, 1));
+            survey("", &["changed", "far", "over", "soon"].map(|key| (key, stat(key))))
+        };
+        assert_eq!(case.plan(1, seen(10)).jobs, [ingest("over")]);
+        assert_eq!(case.plan(2, seen(11)).jobs, [ingest("changed")]);
+        assert_eq!(case.plan(60_000, seen(11)).jobs, [ingest("soon")]);
+        // One that is gone is forgotten, though nothing of it is stored.
+        assert!(case.plan(60_001, survey("far", &[])).jobs.is_empty());
+        assert_eq!(case.plan(60_500, survey("far", &[])).jobs, [Job::Remove { keys: vec!["far".into()] }]);
+        case.files.finish("far", start, false, FileRecord::set_removed);
+        assert!(case.files.get("far").is_none());
     }
 
     #[test]

@@ -14,12 +14,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::{MIN_GUARDED_FILES, SourceConfig};
 use super::events::{Due, Hint, Pending, Watch};
-use super::files::{Circumstances, FileRecord, Job, Plan};
+use super::files::{Attempt, Circumstances, FileRecord, Job, Plan};
 use super::job::{Done, FileResult, Order, Worker, now_ns, run_blocking};
+use super::passwords;
 use super::rules::Rules;
 use super::status::{Noticing, Shared};
 use super::survey::{RootIdentity, Survey, Surveyor, root_identity};
-use crate::document::{DocumentEntry, Progress};
+use crate::document::{DocumentEntry, IngestOptions, Progress};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A folder that the system can't watch is offered to it again after this.
@@ -59,6 +60,8 @@ pub(crate) struct Folder {
     root: Option<RootIdentity>,
     /// As of that scan.
     recipe: String,
+    /// How files are read, with the passwords as of that scan.
+    options: Arc<IngestOptions>,
     surveyor: Option<Surveyor>,
 }
 
@@ -74,6 +77,7 @@ struct Scan {
     /// Why there is no watch.
     blind: Option<String>,
     recipe: String,
+    options: Arc<IngestOptions>,
     surveyor: Surveyor,
     root: RootIdentity,
     /// Why a part could not be read.
@@ -118,6 +122,7 @@ impl Folder {
             watch_retry: now,
             root: None,
             recipe: String::new(),
+            options: Arc::default(),
             surveyor: None,
         }
     }
@@ -307,6 +312,7 @@ impl Folder {
         }
         self.root = Some(scan.root);
         self.recipe = scan.recipe;
+        self.options = scan.options;
         self.surveyor = Some(scan.surveyor);
         self.remove_foreign(scan.foreign);
         self.backlog.extend(scan.plan.jobs);
@@ -322,6 +328,7 @@ impl Folder {
         health.trouble = scan.trouble;
         health.scanning = false;
         health.scans += 1;
+        health.passwords = self.options.passwords.len();
     }
 
     /// Nothing is done until a scan ends well; the next begins after the usual wait, and not before `earliest`.
@@ -387,15 +394,20 @@ impl Folder {
             let Some(surveyor) = self.surveyor.clone() else { return };
             let Some(job) = self.urgent.pop_front().or_else(|| self.backlog.pop_front()) else { return };
             let progress = Progress::default();
+            let mut attempt = Attempt::default();
             if let Job::Ingest { key, .. } | Job::Move { to: key, .. } = &job {
-                self.shared.files.lock().begin(key, &progress);
+                attempt = self.shared.files.lock().begin(key, &progress);
             }
-            let order = Order { job, surveyor, recipe: self.recipe.clone(), progress };
+            let wait = self.config.backoff(attempt.tries);
+            let (recipe, options) = (self.recipe.clone(), Arc::clone(&self.options));
+            let order = Order { job, surveyor, recipe, options, progress };
             let worker = Arc::clone(&self.worker);
             self.running += 1;
             self.tasks.spawn(async move {
                 let done = AssertUnwindSafe(worker.run(&order)).catch_unwind().await;
-                Finished::Worked(done.unwrap_or_else(|_| Worker::died(&order.job)))
+                let done = done.unwrap_or_else(|_| Worker::died(&order.job));
+                worker.remember_outcome(&order.surveyor.names, &done, &attempt, wait).await;
+                Finished::Worked(done)
             });
         }
     }
@@ -452,7 +464,7 @@ impl Folder {
             FileResult::Retry { error, stat } => {
                 tracing::debug!(source = self.shared.source.id, key, %error, "a file is tried again later");
                 let tries = self.shared.files.lock().get(key).map_or(0, |record| record.tries);
-                let wait = backoff(&self.config, tries);
+                let wait = self.config.backoff(tries);
                 let retry_at = Instant::now() + wait;
                 let path = self.shared.files.lock().get(key).map(|record| record.path.clone());
                 self.finish_record(
@@ -486,11 +498,6 @@ impl Folder {
     }
 }
 
-/// The wait before the next try of a file that failed `tries` times before.
-fn backoff(config: &SourceConfig, tries: u32) -> Duration {
-    config.retry_first.saturating_mul(1 << tries.min(16)).min(config.retry_last)
-}
-
 async fn next_hint(watch: &mut Option<Watch>) -> Option<Hint> {
     match watch {
         Some(watch) => watch.hints.recv().await,
@@ -502,8 +509,14 @@ async fn next_hint(watch: &mut Option<Watch>) -> Option<Hint> {
 async fn scan(shared: Arc<Shared>, worker: &Worker, config: SourceConfig, before: Before) -> Result<Scan> {
     let started = Instant::now();
     let collection = &shared.source.collection;
-    let recipe = worker.pipeline.recipe(collection, &shared.source.options).await?;
+    let options = passwords::options(&shared.source).await?;
+    let recipe = worker.pipeline.recipe(collection, &options).await?;
     let entries = worker.sink.documents_of_source(collection, &shared.source.id).await?;
+    // Later, what is in memory is newer.
+    let retries = match before.root {
+        None => worker.sink.retries(collection, &shared.names.id("")).await?,
+        Some(_) => Vec::new(),
+    };
     run_blocking(move || {
         let root = shared.root();
         let identity = root_identity(root)?;
@@ -522,9 +535,15 @@ async fn scan(shared: Arc<Shared>, worker: &Worker, config: SourceConfig, before
         let mut survey = surveyor.whole()?;
         check_loss(&shared, &survey, &entries, before.root)?;
         let (root, trouble) = (survey.root, survey.trouble.take());
-        let foreign = shared.files.lock().take_ledger(entries, &surveyor.names, started);
-        let plan = plan(&shared, &config, survey, &recipe, &HashSet::new());
-        Ok(Scan { watch, blind, recipe, surveyor, root, trouble, foreign, plan })
+        let mut files = shared.files.lock();
+        let foreign = files.take_ledger(entries, &surveyor.names, started);
+        files.take_retries(retries, &surveyor.names, started, now_ns(), config.retry_last);
+        drop(files);
+        let mut plan = plan(&shared, &config, survey, &recipe, &HashSet::new());
+        if before.root.is_none() {
+            plan.look_again.extend(shared.files.lock().waiting(Instant::now()));
+        }
+        Ok(Scan { watch, blind, recipe, options, surveyor, root, trouble, foreign, plan })
     })
     .await
 }

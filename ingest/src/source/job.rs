@@ -5,22 +5,21 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::FolderSource;
-use super::files::{FileState, Job};
+use super::files::{Attempt, FileState, Job, NS_PER_MS};
 use super::names::{Names, file_name, file_url, slashed};
 use super::survey::{FileStat, Seen, Surveyor, reason};
-use crate::document::{DocumentEntry, EXPIRES_AT_FIELD, EntryState, Progress, RawDocument};
+use crate::document::{
+    DocumentEntry, EXPIRES_AT_FIELD, EntryState, IngestOptions, Progress, RawDocument, Retry,
+};
 use crate::error::{Error, ErrorKind, Result};
-use crate::pipeline::{Admission, CONTENT_FIELD, Pipeline};
+use crate::pipeline::{Admission, CONTENT_FIELD, Pipeline, cut};
 use crate::sink::BatchSink;
-
-/// Nanoseconds of a millisecond.
-const NS_PER_MS: i64 = 1_000_000;
 
 /// What stays of an older version of a file.
 #[derive(Debug, Default)]
@@ -75,6 +74,8 @@ pub(crate) struct Order {
     pub job: Job,
     pub surveyor: Surveyor,
     pub recipe: String,
+    /// How files are read.
+    pub options: Arc<IngestOptions>,
     /// Where the job tells how far it is.
     pub progress: Progress,
 }
@@ -121,9 +122,41 @@ impl Worker {
         }
     }
 
+    /// Lets the ledger know what a restart has to know: of a try that failed, that there is another one after `wait`; of one
+    /// that followed such a try and went well, that there is none. The file's turn has not ended, so that nothing else is
+    /// written of it meanwhile. Where the ledger can't be written, a restart tries the file at once.
+    pub async fn remember_outcome(&self, names: &Names, done: &Done, attempt: &Attempt, wait: Duration) {
+        let (Done::Ingested { key, result } | Done::Moved { to: key, result, .. }) = done else { return };
+        let collection = &self.source.collection;
+        let written = match result {
+            // Nothing is wrong with the file: the server goes down.
+            FileResult::Retry { error, .. } if error.kind() == ErrorKind::Cancelled => return,
+            FileResult::Retry { error, stat } => {
+                let Some(FileStat { size, modified_ns, .. }) = stat.or(attempt.planned) else { return };
+                let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+                let retry = Retry {
+                    reason: cut(error.message(), Retry::MAX_REASON_BYTES).to_owned(),
+                    tries: attempt.tries.saturating_add(1),
+                    due_ms: (now_ns() / NS_PER_MS).saturating_add(wait_ms),
+                    size_bytes: size,
+                    modified_ns,
+                };
+                self.sink.put_retries(collection, vec![(names.id(key), retry)]).await
+            }
+            // A write of it has done so already; one that was not needed, because the content is what is stored, has not.
+            FileResult::Stored { .. } if attempt.noted => {
+                self.sink.forget_retries(collection, vec![names.id(key)]).await
+            }
+            FileResult::Stored { .. } | FileResult::Vanished | FileResult::Unsettled => return,
+        };
+        if let Err(error) = written {
+            tracing::debug!(source = self.source.id, key, %error, "the next try of a file can't be noted");
+        }
+    }
+
     async fn ingest(&self, order: &Order, key: &str, path: &Path) -> Result<FileResult, FileResult> {
         let content = self.read(order, path).await?;
-        let mut raw = self.raw(&order.surveyor.names, key, path, content.data.clone(), content.stat);
+        let mut raw = self.raw(order, key, path, content.data.clone(), content.stat);
         if self.expires_at_ms(&content.stat).is_some_and(|end| end <= now_ns() / NS_PER_MS) {
             let stat = content.stat;
             let over = self.record_end(order, raw, stat, content.read_ns).await;
@@ -143,9 +176,8 @@ impl Worker {
         moved: &mut bool,
     ) -> Result<FileResult, FileResult> {
         let content = self.read(order, to.1).await?;
-        let names = &order.surveyor.names;
-        let mut raw = self.raw(names, to.0, to.1, content.data.clone(), content.stat);
-        let before = self.raw(names, from.0, from.1, content.data.clone(), content.stat);
+        let mut raw = self.raw(order, to.0, to.1, content.data.clone(), content.stat);
+        let before = self.raw(order, from.0, from.1, content.data.clone(), content.stat);
         let stat = content.stat;
         let retry = |error| FileResult::Retry { error, stat: Some(stat) };
         *moved = self.move_points(before, &raw, &order.recipe).await.map_err(retry)?;
@@ -286,7 +318,7 @@ impl Worker {
         }
     }
 
-    fn raw(&self, names: &Names, key: &str, path: &Path, data: Bytes, stat: FileStat) -> RawDocument {
+    fn raw(&self, order: &Order, key: &str, path: &Path, data: Bytes, stat: FileStat) -> RawDocument {
         let (name, extension) = file_name(path);
         let mut metadata = Map::new();
         metadata.insert("file_name".into(), Value::from(name.clone()));
@@ -297,14 +329,14 @@ impl Worker {
             metadata.insert(EXPIRES_AT_FIELD.into(), Value::from(end));
         }
         RawDocument {
-            id: names.id(key),
+            id: order.surveyor.names.id(key),
             file_name: name,
             uri: file_url(&self.source.root.join(path)),
             data,
             metadata,
             modified_ns: Some(stat.modified_ns),
             source_id: self.source.id.clone(),
-            options: Arc::new(self.source.options.clone()),
+            options: Arc::clone(&order.options),
             ..RawDocument::default()
         }
     }

@@ -12,6 +12,7 @@ mod files;
 mod folder;
 mod job;
 mod names;
+mod passwords;
 mod rules;
 mod status;
 mod survey;
@@ -59,6 +60,9 @@ pub struct FolderSource {
     /// How its files are read. Passwords are not stored with it.
     #[serde(default)]
     pub options: IngestOptions,
+    /// An absolute path: more passwords, one a line. Read when the source starts, and with every scan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
 }
 
 impl FolderSource {
@@ -72,7 +76,18 @@ impl FolderSource {
         let hash = blake3::hash(format!("{collection}\0{}", root.display()).as_bytes()).to_hex();
         let id = format!("folder-{}", hash.get(..16).unwrap_or_default());
         let options = IngestOptions::default();
-        Ok(Self { id, collection: collection.to_owned(), root, ignore, poll: false, options })
+        let collection = collection.to_owned();
+        Ok(Self { id, collection, root, ignore, poll: false, options, password_file: None })
+    }
+
+    /// Checks that its passwords can be read now, as [`Self::check_root`] does for the folder.
+    ///
+    /// # Errors
+    /// `InvalidArgument` on `password_file`.
+    pub async fn check_passwords(&self) -> Result<()> {
+        self.password_file.as_deref().map_or(Ok(()), passwords::check_path)?;
+        let read = passwords::options(self).await.map(drop);
+        read.map_err(|error| Error::invalid("password_file", error.message()))
     }
 
     /// Checks that the folder is there now. For whoever adds one; a source that exists may be away for a while.
@@ -138,6 +153,7 @@ impl SourceManager {
     fn add_with(&self, mut source: FolderSource, mut config: SourceConfig) -> Result<SourceStatus> {
         source.root = names::absolute_root(&source.root)?;
         rules::check_patterns(&source.ignore)?;
+        source.password_file.as_deref().map_or(Ok(()), passwords::check_path)?;
         let mut running = self.running.lock();
         check_room(&source, &running)?;
         config.events &= !source.poll;
@@ -168,13 +184,30 @@ impl SourceManager {
     pub async fn remove(&self, id: &str, delete_documents: bool) -> Result<u64> {
         let Some(running) = self.running.lock().remove(id) else { return Err(not_found(id)) };
         let source = running.shared.source.clone();
+        let prefix = running.shared.names.id("");
         running.stop().await;
+        self.forget_retries(&source.collection, &prefix).await;
         if !delete_documents {
             return Ok(0);
         }
         let entries = self.sink.documents_of_source(&source.collection, id).await?;
         let ids = entries.into_iter().map(|entry| entry.id).collect();
         delete_in_groups(self.sink.as_ref(), &source.collection, ids).await
+    }
+
+    /// Nobody tries the files of a removed source again; one that is added anew begins anew.
+    async fn forget_retries(&self, collection: &str, prefix: &str) {
+        let forget = async {
+            let ids: Vec<String> =
+                self.sink.retries(collection, prefix).await?.into_iter().map(|(id, _)| id).collect();
+            for group in ids.chunks(config::RETRY_GROUP) {
+                self.sink.forget_retries(collection, group.to_vec()).await?;
+            }
+            Ok::<(), Error>(())
+        };
+        if let Err(error) = forget.await {
+            tracing::debug!(collection, %error, "next tries of files can't be forgotten");
+        }
     }
 
     /// All sources, or those of a collection, by id.
@@ -221,14 +254,31 @@ impl SourceManager {
     ///
     /// # Errors
     /// `NotFound`.
-    pub fn retry(&self, id: &str, paths: &[String]) -> Result<u64> {
+    pub async fn retry(&self, id: &str, paths: &[String]) -> Result<u64> {
         let shared = self.shared(id)?;
-        let mut files = shared.files.lock();
-        let failed = files.failed(&shared.keys(paths));
-        files.retry(&failed, Instant::now());
-        drop(files);
+        let failed = shared.files.lock().take_failed(&shared.keys(paths));
+        for group in failed.chunks(config::RETRY_GROUP) {
+            self.retry_group(&shared, group).await;
+        }
         shared.rescan.notify_one();
         Ok(failed.len() as u64)
+    }
+
+    /// The ledger remembers what was asked for: a restart before the try forgets it not.
+    async fn retry_group(&self, shared: &Shared, keys: &[String]) {
+        let due_ms = job::now_ns() / files::NS_PER_MS;
+        let note = |key: &String| {
+            let retry = shared.files.lock().retry_note(key, due_ms)?;
+            Some((shared.names.id(key), retry))
+        };
+        let notes = keys.iter().filter_map(note).collect();
+        if let Err(error) = self.sink.put_retries(&shared.source.collection, notes).await {
+            tracing::debug!(source = shared.source.id, %error, "the next try of files can't be noted");
+        }
+        let now = Instant::now();
+        for key in keys {
+            shared.files.lock().finish(key, now, true, |record| record.set_asked(now));
+        }
     }
 
     /// Takes files that failed for good off the list of failures, as [`Self::retry`] chooses them; they are left alone until

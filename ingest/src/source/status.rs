@@ -49,6 +49,8 @@ pub struct SourceStatus {
     pub files: FileCounts,
     /// Whole scans that ended well.
     pub scans: u64,
+    /// Passwords that are tried on encrypted files, as of the last scan.
+    pub passwords: usize,
 }
 
 /// A file of a source and how it is.
@@ -104,6 +106,8 @@ pub(crate) struct Health {
     /// Jobs that wait or run.
     pub jobs: usize,
     pub scans: u64,
+    /// Passwords that are tried.
+    pub passwords: usize,
 }
 
 impl Shared {
@@ -116,6 +120,7 @@ impl Shared {
             scanning: true,
             jobs: 0,
             scans: 0,
+            passwords: source.options.passwords.len(),
         };
         Self {
             names: Names::new(&source.root),
@@ -149,6 +154,7 @@ impl Shared {
             noticing: health.noticing,
             files,
             scans: health.scans,
+            passwords: health.passwords,
         }
     }
 

@@ -94,6 +94,7 @@ pub(super) fn request(
         passwords: reading.passwords.clone(),
         duplicates: reading.duplicates.into(),
         near_duplicates: reading.near_duplicates,
+        near_duplicate_threshold: reading.near_duplicate_threshold,
         ttl_seconds: reading.ttl_seconds,
         tag,
         ..IngestDocumentRequest::default()

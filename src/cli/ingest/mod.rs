@@ -7,9 +7,9 @@ pub(super) mod files;
 mod send;
 pub(super) mod watching;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use ragstone_ingest::document::PathFields;
+use ragstone_ingest::document::{PathFields, Resemblance};
 use ragstone_proto::v1::{ChunkSettings, Duplicates};
 
 use super::connection::{Connection, Target};
@@ -49,16 +49,22 @@ pub(super) struct Args {
     /// min_tokens=N, parent_tokens=N, context=title_and_headings|title|none; MEDIA/TYPE:KEY=VALUE for one type of document
     #[arg(long, value_name = "KEY=VALUE")]
     chunk: Vec<String>,
-    /// Passwords for encrypted files, one per line (for a watched folder they stand in the server's configuration)
-    #[arg(long, value_name = "FILE", conflicts_with = "watch")]
+    /// Passwords for encrypted files, one per line
+    ///
+    /// With --watch the server reads the file by itself, now and with every scan: only its path is stored, and it has to stay.
+    #[arg(long, value_name = "FILE")]
     passwords: Option<PathBuf>,
     /// What becomes of a document whose content is stored already under another name: keep (store it again) or link (store
     /// it once and name the others with its hits) [default: as the server is configured]
     #[arg(long, value_name = "WHAT", value_parser = parse_duplicates)]
     duplicates: Option<Duplicates>,
-    /// Mark documents that say almost the same as an earlier one, for `ragstone search --collapse`
-    #[arg(long)]
-    near_duplicates: bool,
+    /// Mark documents that say almost the same as an earlier one, for `ragstone search --collapse` [default: as the server is
+    /// configured; alone: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    near_duplicates: Option<bool>,
+    /// How much of their runs of five words such documents have in common, 0.5 to 1 [default: as the server is configured]
+    #[arg(long, value_name = "SHARE", value_parser = parse_resemblance)]
+    near_duplicate_threshold: Option<f32>,
     /// How long the documents live, as in 12h or 30d: from now on, with --watch from the last change of each file
     #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
     ttl: Option<u64>,
@@ -75,26 +81,42 @@ pub(in crate::cli) struct Reading {
     pub(in crate::cli) path_fields: Option<PathFields>,
     pub(in crate::cli) chunk: Option<ChunkSettings>,
     pub(in crate::cli) passwords: Vec<String>,
+    /// What the server reads passwords from, when it is to watch a folder.
+    pub(in crate::cli) password_file: Option<String>,
     pub(in crate::cli) poll: bool,
     pub(in crate::cli) duplicates: Duplicates,
     pub(in crate::cli) near_duplicates: Option<bool>,
+    pub(in crate::cli) near_duplicate_threshold: Option<f32>,
     pub(in crate::cli) ttl_seconds: Option<u64>,
 }
 
 impl Reading {
     fn of(args: &Args) -> Outcome<Self> {
-        let passwords = match &args.passwords {
-            Some(path) => std::fs::read_to_string(path)
-                .map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?,
-            None => String::new(),
-        };
+        let failed =
+            |path: &Path, error: std::io::Error| Failure::failed(format!("{}: {error}", path.display()));
+        let (mut passwords, mut password_file) = (String::new(), None);
+        match &args.passwords {
+            Some(path) if args.watch => {
+                let path = path.canonicalize().map_err(|error| failed(path, error))?;
+                let name = path
+                    .to_str()
+                    .ok_or_else(|| Failure::usage(format!("{}: the name is not UTF-8", path.display())))?;
+                password_file = Some(name.to_owned());
+            }
+            Some(path) => {
+                passwords = std::fs::read_to_string(path).map_err(|error| failed(path, error))?;
+            }
+            None => {}
+        }
         Ok(Self {
             path_fields: args.path_fields.clone(),
             chunk: chunk_settings::parse(&args.chunk).map_err(Failure::usage)?,
-            passwords: passwords.lines().map(str::to_owned).collect(),
+            passwords: passwords.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect(),
+            password_file,
             poll: args.poll,
             duplicates: args.duplicates.unwrap_or_default(),
-            near_duplicates: args.near_duplicates.then_some(true),
+            near_duplicates: args.near_duplicates,
+            near_duplicate_threshold: args.near_duplicate_threshold,
             ttl_seconds: args.ttl,
         })
     }
@@ -104,6 +126,11 @@ impl Reading {
 fn parse_ttl(text: &str) -> Result<u64, String> {
     let seconds = time(text).map(|time| time.as_secs()).filter(|seconds| *seconds > 0);
     seconds.ok_or_else(|| "expected a time of at least 1s, such as 90s, 12h or 30d".into())
+}
+
+fn parse_resemblance(text: &str) -> Result<f32, String> {
+    let share = text.parse().ok().and_then(|share| Resemblance::new(share).ok());
+    share.map(Resemblance::get).ok_or_else(|| "expected a number from 0.5 to 1".into())
 }
 
 fn parse_duplicates(text: &str) -> Result<Duplicates, String> {

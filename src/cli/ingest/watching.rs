@@ -74,6 +74,8 @@ pub(in crate::cli) async fn add_source(
         && !reading.poll
         && reading.duplicates == Duplicates::Unspecified
         && reading.near_duplicates.is_none()
+        && reading.near_duplicate_threshold.is_none()
+        && reading.password_file.is_none()
         && reading.ttl_seconds.is_none();
     let known = known.sources.into_iter().find(|source| source.path == path);
     if let Some(source) = known.filter(|_| asks_for_nothing) {
@@ -88,7 +90,9 @@ pub(in crate::cli) async fn add_source(
         poll: reading.poll,
         duplicates: reading.duplicates.into(),
         near_duplicates: reading.near_duplicates,
+        near_duplicate_threshold: reading.near_duplicate_threshold,
         ttl_seconds: reading.ttl_seconds,
+        password_file: reading.password_file.clone().unwrap_or_default(),
     };
     Ok(ingest.add_source(request).await?.into_inner().source.unwrap_or_default())
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use ragstone_index::collection::Copies;
 use ragstone_index::document::{DocumentRecord, DocumentState};
 use ragstone_ingest::document::{
-    Duplicates, EXPIRES_AT_FIELD, IngestOptions, Passwords, Progress, RawDocument, check_ttl,
+    Duplicates, EXPIRES_AT_FIELD, IngestOptions, Passwords, Progress, RawDocument, Resemblance, check_ttl,
 };
 use ragstone_ingest::pipeline::{Ingested, Outcome};
 use ragstone_proto::v1;
@@ -72,6 +72,7 @@ pub fn raw(request: v1::IngestDocumentRequest) -> Result<RawDocument> {
             chunk: chunk::settings(request.chunk)?,
             duplicates: duplicates(request.duplicates)?,
             near_duplicates: request.near_duplicates,
+            near_duplicate_threshold: request.near_duplicate_threshold.map(Resemblance::new).transpose()?,
             ttl_seconds: None,
         }),
         progress: Progress::default(),

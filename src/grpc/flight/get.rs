@@ -49,16 +49,19 @@ enum Rows {
 impl Rows {
     async fn begin(app: &App, wanted: Wanted, patience: Patience) -> Result<Self> {
         let schema = info::columns(app, &wanted)?;
-        let first = encode::schema(&schema);
         match wanted.what {
             What::Points(filter) => {
                 let export = app.export(&wanted.collection, filter).await?;
+                // Documents may have been linked since the columns were looked up.
+                let schema = info::chosen(Arc::clone(export.schema()), wanted.columns.as_deref())?;
+                let first = encode::schema(&schema);
                 let places = wanted.columns.map(|names| info::places(export.schema(), &names));
                 Ok(Self::Points { first, export, places: places.transpose()?.map(Arc::from) })
             }
             What::Hits(query) => {
                 let answer = app.search(*query, patience).await?;
-                let rows = app.compute(move || hits::rows(&answer.hits, &schema)).await?;
+                let first = encode::schema(&schema);
+                let rows = app.compute(move || hits::rows(&answer.hits, &answer.copies, &schema)).await?;
                 Ok(Self::Hits { first, rows })
             }
         }

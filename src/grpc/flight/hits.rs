@@ -1,5 +1,6 @@
 //! The hits of a search as rows: the columns of points, and the scores behind the id.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -8,8 +9,10 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMillisecondType};
 use ragstone_index::batch;
-use ragstone_index::schema::CollectionSchema;
+use ragstone_index::collection::Copies;
+use ragstone_index::document::DocumentRecord;
 use ragstone_index::search::Hit;
+use serde_json::json;
 
 use crate::app::error::{Error, Result};
 
@@ -21,8 +24,7 @@ const VECTOR_SCORE: &str = "_vector_score";
 const KEYWORD_SCORE: &str = "_keyword_score";
 
 /// The columns of hits.
-pub(super) fn schema(collection: &CollectionSchema) -> Schema {
-    let points = batch::arrow_schema(collection);
+pub(super) fn schema(points: &Schema) -> Schema {
     let scores = [(SCORE, false), (VECTOR_SCORE, true), (KEYWORD_SCORE, true)];
     let scores = scores.map(|(name, null)| Arc::new(Field::new(name, DataType::Float32, null)));
     let mut fields: Vec<Arc<Field>> = points.fields().iter().cloned().collect();
@@ -31,11 +33,19 @@ pub(super) fn schema(collection: &CollectionSchema) -> Schema {
 }
 
 /// The hits with the columns of `wanted`, which are some of [`schema`].
-pub(super) fn rows(hits: &[Hit], wanted: &SchemaRef) -> Result<RecordBatch> {
+pub(super) fn rows(
+    hits: &[Hit],
+    copies: &HashMap<String, Copies>,
+    wanted: &SchemaRef,
+) -> Result<RecordBatch> {
     let defect = |error: arrow::error::ArrowError| {
         Error::from(ragstone_index::Error::Internal(format!("hits could not become rows: {error}")))
     };
-    let columns = wanted.fields().iter().map(|field| column(hits, field)).collect::<Result<_>>()?;
+    let columns = wanted.fields().iter().map(|field| match field.name().as_str() {
+        batch::ALSO_AT => Ok(also_at(hits, copies)),
+        _ => column(hits, field),
+    });
+    let columns = columns.collect::<Result<_>>()?;
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(hits.len()));
     RecordBatch::try_new_with_options(Arc::clone(wanted), columns, &options).map_err(defect)
 }
@@ -77,6 +87,17 @@ fn column(hits: &[Hit], field: &Field) -> Result<ArrayRef> {
         batch::HEADING_PATH => heading_paths(hits),
         other => vectors(hits, other, field.data_type())?,
     })
+}
+
+/// The first documents that are linked to that of a hit, and how many there are.
+fn also_at(hits: &[Hit], copies: &HashMap<String, Copies>) -> ArrayRef {
+    let json = |hit: &Hit| {
+        let copies = copies.get(&hit.point.origin.document_id)?;
+        let place = |copy: &DocumentRecord| json!({"document_id": copy.id, "uri": copy.uri});
+        let places: Vec<_> = copies.first.iter().map(place).collect();
+        Some(json!({"also_at": places, "total": copies.total}).to_string())
+    };
+    Arc::new(hits.iter().map(json).collect::<StringArray>())
 }
 
 fn expiries(hits: &[Hit]) -> ArrayRef {

@@ -82,12 +82,17 @@ pub(super) fn path(descriptor: &FlightDescriptor) -> Result<&str> {
 
 /// The columns that come.
 pub(super) fn columns(app: &App, wanted: &Wanted) -> Result<SchemaRef> {
-    let collection = app.collection(&wanted.collection)?.schema();
+    let full = app.collection(&wanted.collection)?.export_schema();
     let full = match &wanted.what {
-        What::Points(_) => batch::arrow_schema(&collection),
-        What::Hits(_) => Arc::new(hits::schema(&collection)),
+        What::Points(_) => full,
+        What::Hits(_) => Arc::new(hits::schema(&full)),
     };
-    let Some(names) = &wanted.columns else { return Ok(full) };
+    chosen(full, wanted.columns.as_deref())
+}
+
+/// Those of the columns that are wanted.
+pub(super) fn chosen(full: SchemaRef, names: Option<&[String]>) -> Result<SchemaRef> {
+    let Some(names) = names else { return Ok(full) };
     if names.is_empty() {
         return Err(Error::invalid("columns", "is empty: name at least one, or leave it out for all"));
     }

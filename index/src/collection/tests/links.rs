@@ -1,5 +1,7 @@
 //! Documents of the same content that are stored once.
 
+use arrow::array::Array as _;
+
 use super::*;
 use crate::filter::{FieldTest, Scalar};
 
@@ -227,4 +229,153 @@ fn no_content_is_lost_whatever_happens() {
             collection.documents("", None, 99).into_iter().filter(|d| d.linked_to().is_none()).count();
         assert_eq!(collection.count(None).unwrap(), 2 * holders as u64, "seed {seed}");
     }
+}
+
+/// All that an export gives.
+fn exported(collection: &Collection) -> Vec<RecordBatch> {
+    let mut export = collection.export(None).unwrap();
+    assert_eq!(*export.schema(), collection.export_schema());
+    let mut batches = Vec::new();
+    while let Some(batch) = export.next_batch().unwrap() {
+        batches.push(batch);
+    }
+    batches
+}
+
+fn upsert_all(collection: &Collection, batches: &[RecordBatch]) {
+    for batch in batches {
+        write(collection, Change::UpsertPoints(batch.clone())).unwrap();
+    }
+}
+
+fn copy(store: &Store, name: &str) -> Arc<Collection> {
+    store.create_collection(name, schema()).unwrap()
+}
+
+#[test]
+fn links_go_out_with_rows_and_come_back_with_them() {
+    let directory = memory();
+    let (store, collection) = open(&directory, small_memtables());
+    write(&collection, holder("a", 1)).unwrap();
+    assert_eq!(exported(&collection)[0].num_columns(), batch::arrow_schema(&schema()).fields().len());
+    write(&collection, link("b", 1)).unwrap();
+    write(&collection, link("c", 1)).unwrap();
+    write(&collection, holder("x", 2)).unwrap();
+    write(&collection, link("y", 2)).unwrap();
+    // Its present content could not be read; what it was holds for the one that is linked to it.
+    let failed = DocumentRecord { state: DocumentState::Failed { reason: "no".into() }, ..record("x", 2) };
+    write(&collection, Change::PutDocument { document: failed, points: None }).unwrap();
+    write(&collection, holder("alone", 3)).unwrap();
+    let batches = exported(&collection);
+    let links: usize = batches
+        .iter()
+        .map(|rows| rows.column_by_name(batch::ALSO_AT).unwrap())
+        .map(|c| c.len() - c.null_count())
+        .sum();
+    assert_eq!(links, 2, "once for each document");
+
+    let other = copy(&store, "other");
+    upsert_all(&other, &batches);
+    let check = |other: &Collection| {
+        for (id, content) in [("b", 1), ("c", 1), ("y", 2)] {
+            assert_eq!(content_of(other, id), Some(expected(content)), "{id}");
+        }
+        assert_eq!(other.copies(["a", "x"], 9).iter().map(|copies| copies.total).collect::<Vec<_>>(), [2, 1]);
+        let (here, there) = (collection.document("b").unwrap(), other.document("b").unwrap());
+        assert_eq!(
+            there,
+            DocumentRecord {
+                source_id: String::new(),
+                title: String::new(),
+                media_type: String::new(),
+                ..here
+            }
+        );
+        assert_eq!(other.document("a").unwrap().version, version(1));
+        assert!(other.document("alone").is_none(), "only what is linked needs a record");
+        assert_eq!(other.count(None).unwrap(), 6);
+    };
+    check(&other);
+    // Again, and after a restart: nothing changes.
+    upsert_all(&other, &batches);
+    check(&other);
+    store.close();
+    drop((store, other));
+    let (store, _) = open(&directory, small_memtables());
+    let other = store.collection("other").unwrap();
+    check(&other);
+    // And they are worth what they were.
+    write(&other, delete(&["a"])).unwrap();
+    assert_eq!(content_of(&other, "b"), Some(expected(1)));
+    let found = other.get(&["b#0".into()], &Select::default(), None).unwrap().remove(0);
+    assert_eq!(found.origin.uri, "file:///b");
+    store.close();
+}
+
+#[test]
+fn links_that_come_with_rows_replace_nothing_and_bad_ones_are_told() {
+    let (store, collection) = open(&memory(), StoreOptions::default());
+    write(&collection, holder("a", 1)).unwrap();
+    for id in ["b", "c", "d"] {
+        write(&collection, link(id, 1)).unwrap();
+    }
+    let batches = exported(&collection);
+    let other = copy(&store, "other");
+    write(&other, holder("b", 9)).unwrap();
+    let loose = chunks("c", 8, 1);
+    write(&other, Change::UpsertPoints(batch_of_document(&loose, "c"))).unwrap();
+    upsert_all(&other, &batches);
+    assert_eq!(content_of(&other, "b"), Some(expected(9)));
+    assert!(other.document("c").is_none(), "it has points of its own");
+    assert_eq!(content_of(&other, "d"), Some(expected(1)));
+    // Where the document is another one by now, nothing is linked to it.
+    let third = copy(&store, "third");
+    write(&third, holder("a", 5)).unwrap();
+    upsert_all(&third, &batches);
+    assert!(third.document("d").is_none());
+    assert_eq!(third.document("a").unwrap().version, version(5));
+
+    let rows = &batches[0];
+    let place = rows.schema().index_of(batch::ALSO_AT).unwrap();
+    let json = rows.column(place).as_any().downcast_ref::<StringArray>().unwrap().value(0).to_owned();
+    let with = |json: &str| {
+        let mut columns = rows.columns().to_vec();
+        columns[place] = Arc::new(StringArray::from(vec![Some(json), None]));
+        RecordBatch::try_new(rows.schema(), columns).unwrap()
+    };
+    let other_content = json.replacen(&version(1), &version(7), 1);
+    let many = vec![r#"{"document_id":"z"}"#; MAX_COPIES + 1].join(",");
+    let bad = [
+        "no json".to_owned(),
+        "{}".into(),
+        json.replace("\"1\"", "\"2\""),
+        other_content,
+        json.replace("\"b\"", "\"\""),
+        json.replace("\"b\"", "\"a\""),
+        json.replace("\"chunks\":2", "\"chunks\":0"),
+        json.replace(&version(1), "abc"),
+        format!("{{\"version\":\"1\",\"also_at\":[{many}]}}"),
+        json.replace("file:///b", &"x".repeat(batch::MAX_ORIGIN_BYTES + 1)),
+    ];
+    let fourth = copy(&store, "fourth");
+    for json in bad {
+        let error = write(&fourth, Change::UpsertPoints(with(&json))).unwrap_err();
+        assert!(error.to_string().contains("points[0].also_at"), "{json}: {error}");
+        let lenient = WriteRequest { changes: vec![Change::UpsertPoints(with(&json))], skip_bad_rows: true };
+        let receipt = fourth.write(lenient).unwrap();
+        assert_eq!((receipt.upserted, receipt.rejected.len()), (2, 1), "{json}");
+        assert_eq!(receipt.rejected[0].column, batch::ALSO_AT);
+        assert!(fourth.documents("", None, 9).is_empty());
+    }
+    store.close();
+}
+
+/// Rows of a document without a record.
+fn batch_of_document(points: &[Point], id: &str) -> RecordBatch {
+    let rows = rows(points);
+    let ids: ArrayRef = Arc::new(StringArray::from(vec![id; points.len()]));
+    let mut fields: Vec<_> = rows.schema().fields().iter().cloned().collect();
+    fields.push(Arc::new(arrow::datatypes::Field::new(batch::DOCUMENT_ID, DataType::Utf8, true)));
+    let columns = rows.columns().iter().cloned().chain([ids]).collect();
+    RecordBatch::try_new(Arc::new(arrow::datatypes::Schema::new(fields)), columns).unwrap()
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use futures::TryStreamExt as _;
 use ignore::overrides::{Override, OverrideBuilder};
-use object_store::path::Path;
+use object_store::path::{Path, PathPart};
 use object_store::{ObjectMeta, ObjectStore as _, ObjectStoreExt as _};
 
 use super::Object;
+use super::keys::{self, Keys};
 use super::store::{Store, Stores};
 use crate::error::{Error, ErrorKind, Result};
 use crate::import::location::ObjectUrl;
@@ -22,7 +23,8 @@ const MAX_LISTED: usize = 1_000_000;
 #[derive(Debug)]
 pub(in crate::import) struct Found {
     pub url: String,
-    pub object: Arc<Object>,
+    /// Or why it can't be had.
+    pub object: std::result::Result<Arc<Object>, String>,
     pub format: ImportFormat,
 }
 
@@ -35,19 +37,35 @@ pub(in crate::import) fn find(
 ) -> Result<Vec<Found>> {
     let store = stores.open(url).map_err(|error| error.at(at))?;
     let search = Search { store: &store, format, at };
+    store.left_out.take();
     let metas = store.wait(search.find(&url.key)).map_err(|error| match error.field() {
         None => error.at(at),
         Some(_) => error,
     })?;
-    let mut found: Vec<Found> = metas
-        .into_iter()
-        .map(|(meta, format)| {
-            let url = store.url(meta.location.as_ref());
-            Found { url, object: Arc::new(Object { store: Arc::clone(&store), meta }), format }
-        })
-        .collect();
+    let object = |(meta, format): (ObjectMeta, ImportFormat)| {
+        let url = store.url(meta.location.as_ref());
+        Found { url, object: Ok(Arc::new(Object { store: Arc::clone(&store), meta })), format }
+    };
+    let mut found: Vec<Found> = metas.into_iter().map(object).collect();
+    found.extend(unreachable(&store, format));
     found.sort_by(|a, b| a.url.cmp(&b.url));
     Ok(found)
+}
+
+/// What the listings of a search named and can't be asked for, as far as it would be read. A folder among them may hold
+/// anything.
+fn unreachable(store: &Store, wanted: Option<ImportFormat>) -> Vec<Found> {
+    let Keys { objects, folders } = store.left_out.take();
+    let objects = objects.into_iter().filter_map(|key| {
+        let known = format_of(LocalPath::new(key.trim_end_matches('/')))?;
+        wanted.is_none_or(|wanted| wanted == known).then_some((key, known))
+    });
+    let folders = folders.into_iter().map(|key| (key, wanted.unwrap_or(ImportFormat::Parquet)));
+    let found = |(key, format): (String, ImportFormat)| {
+        let why = keys::path(&key).err().unwrap_or("its key has a character for private use");
+        Found { url: store.url(&key), object: Err(why.to_owned()), format }
+    };
+    objects.chain(folders).map(found).collect()
 }
 
 struct Search<'a> {
@@ -78,8 +96,8 @@ impl Search<'_> {
 
     /// Objects of known formats right under a prefix.
     async fn folder(&self, key: &str) -> Result<Vec<(ObjectMeta, ImportFormat)>> {
-        let prefix = self.path(key)?;
-        let listed = self.list(&prefix).await?;
+        let prefix = self.path(key.strip_suffix('/').unwrap_or(key))?;
+        let listed = self.leaves(&prefix).await?;
         if listed.objects.is_empty() && listed.common_prefixes.is_empty() {
             let message = format!(
                 "{} is not there: expected an object, a folder with .parquet, .arrow, .jsonl or .ndjson, or a pattern",
@@ -131,9 +149,10 @@ impl Search<'_> {
     async fn below(&self, base: &Path, matching: &Override) -> Result<Vec<ObjectMeta>> {
         let mut listing = self.store.inner.list(Some(base));
         let (mut found, mut seen) = (Vec::new(), 0);
-        while let Some(meta) = listing.try_next().await.map_err(|error| self.unlisted(base, &error))? {
+        while let Some(mut meta) = listing.try_next().await.map_err(|error| self.unlisted(base, &error))? {
             seen += 1;
             self.bound(seen)?;
+            meta.location = keys::unmarked(meta.location);
             if found.len() <= MAX_FILES && matches(matching, base, &meta.location) {
                 found.push(meta);
             }
@@ -155,7 +174,9 @@ impl Search<'_> {
             let mut next = Vec::new();
             for folder in &level {
                 if !is_pattern(part) {
-                    next.push(folder.clone().join(*part));
+                    let part = PathPart::parse(part)
+                        .map_err(|error| Error::invalid(self.at, format!("{part:?}: {error}")))?;
+                    next.push(folder.clone().join(part));
                     continue;
                 }
                 let listed = self.list(folder).await?;
@@ -169,7 +190,7 @@ impl Search<'_> {
         }
         let mut found = Vec::new();
         for folder in &level {
-            let listed = self.list(folder).await?;
+            let listed = self.leaves(folder).await?;
             seen += listed.objects.len();
             self.bound(seen)?;
             found.extend(listed.objects.into_iter().filter(|meta| matches(matching, &base, &meta.location)));
@@ -180,12 +201,23 @@ impl Search<'_> {
         Ok(found)
     }
 
+    /// As [`Self::list`], for who doesn't go further down: the folders there are of no interest, whatever their names.
+    async fn leaves(&self, folder: &Path) -> Result<object_store::ListResult> {
+        let before = self.store.left_out.folders();
+        let listed = self.list(folder).await;
+        self.store.left_out.set_folders(before);
+        listed
+    }
+
     async fn list(&self, folder: &Path) -> Result<object_store::ListResult> {
-        self.store
-            .inner
-            .list_with_delimiter(Some(folder))
-            .await
-            .map_err(|error| self.unlisted(folder, &error))
+        let listed = self.store.inner.list_with_delimiter(Some(folder)).await;
+        let mut listed = listed.map_err(|error| self.unlisted(folder, &error))?;
+        for path in
+            listed.common_prefixes.iter_mut().chain(listed.objects.iter_mut().map(|meta| &mut meta.location))
+        {
+            *path = keys::unmarked(std::mem::take(path));
+        }
+        Ok(listed)
     }
 
     /// A store whose listing has no tags is asked for each object, so that a changed one is known as such.
@@ -205,7 +237,7 @@ impl Search<'_> {
     }
 
     fn path(&self, key: &str) -> Result<Path> {
-        Path::parse(key).map_err(|error| Error::invalid(self.at, format!("{}: {error}", self.store.url(key))))
+        keys::path(key).map_err(|why| Error::invalid(self.at, format!("{}: {why}", self.store.url(key))))
     }
 
     fn format_of_named(&self, key: &str) -> Result<ImportFormat> {
@@ -244,5 +276,5 @@ fn is_pattern(key: &str) -> bool {
 
 fn matches(matching: &Override, base: &Path, key: &Path) -> bool {
     let rest = key.as_ref().strip_prefix(base.as_ref()).unwrap_or_default();
-    matching.matched(rest.trim_start_matches('/'), false).is_whitelist()
+    matching.matched(rest.strip_prefix('/').unwrap_or(rest), false).is_whitelist()
 }

@@ -5,12 +5,13 @@
 //! when the import is cancelled.
 
 mod find;
+mod keys;
 mod read;
 mod store;
 #[cfg(test)]
 mod tests;
 
-pub(super) use find::find;
+pub(super) use find::{Found, find};
 pub(super) use read::{ObjectInput, ObjectReader};
 pub(super) use store::Stores;
 

@@ -13,6 +13,7 @@ use object_store::{ClientConfigKey, ObjectStore, RetryConfig};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+use super::keys::{Connector, LeftOut};
 use crate::error::{Error, ErrorKind, Result};
 use crate::import::location::{ObjectUrl, Provider};
 
@@ -36,6 +37,8 @@ pub(super) struct Store {
     pub inner: Box<dyn ObjectStore>,
     /// Scheme and bucket, as in the job.
     pub base: String,
+    /// What its listings name and it can't be asked for.
+    pub left_out: LeftOut,
     provider: Provider,
     runtime: Handle,
     cancel: CancellationToken,
@@ -54,11 +57,12 @@ impl Stores {
         if let Some(store) = self.open.get(&url.base) {
             return Ok(Arc::clone(store));
         }
-        let inner = build(url).map_err(|error| {
+        let left_out = LeftOut::default();
+        let inner = build(url, &left_out).map_err(|error| {
             let message = format!("{}: {}; {}", url.base, reason(&error), settings(url.provider));
             Error::new(ErrorKind::FailedPrecondition, message)
         })?;
-        let store = Arc::new(self.wrap(inner, url));
+        let store = Arc::new(self.wrap(inner, url, left_out));
         self.open.insert(url.base.clone(), Arc::clone(&store));
         Ok(store)
     }
@@ -66,12 +70,13 @@ impl Stores {
     /// Puts a store in the place of the one that the URL names.
     #[cfg(test)]
     pub(super) fn place(&mut self, url: &ObjectUrl, inner: Box<dyn ObjectStore>) {
-        self.open.insert(url.base.clone(), Arc::new(self.wrap(inner, url)));
+        self.open.insert(url.base.clone(), Arc::new(self.wrap(inner, url, LeftOut::default())));
     }
 
-    fn wrap(&self, inner: Box<dyn ObjectStore>, url: &ObjectUrl) -> Store {
+    fn wrap(&self, inner: Box<dyn ObjectStore>, url: &ObjectUrl, left_out: LeftOut) -> Store {
         Store {
             inner,
+            left_out,
             base: url.base.clone(),
             provider: url.provider,
             runtime: self.runtime.clone(),
@@ -166,16 +171,18 @@ fn reason(error: &object_store::Error) -> String {
     }
 }
 
-fn build(url: &ObjectUrl) -> object_store::Result<Box<dyn ObjectStore>> {
+fn build(url: &ObjectUrl, left_out: &LeftOut) -> object_store::Result<Box<dyn ObjectStore>> {
     // The client takes the ciphers of the process; another library may have named them already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let retry = RetryConfig { max_retries: MAX_RETRIES, retry_timeout: RETRY_FOR, ..RetryConfig::default() };
     let is_plain =
         |endpoint: Option<String>| endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
     let bucket = format!("{}/", url.base);
+    let connector = Connector::new(left_out.clone());
     Ok(match url.provider {
         Provider::S3 => {
-            let mut builder = AmazonS3Builder::from_env().with_url(bucket).with_retry(retry);
+            let builder = AmazonS3Builder::from_env().with_url(bucket).with_retry(retry);
+            let mut builder = builder.with_http_connector(connector);
             // Who writes http:// into the endpoint has decided.
             if is_plain(builder.get_config_value(&AmazonS3ConfigKey::S3Endpoint))
                 || is_plain(builder.get_config_value(&AmazonS3ConfigKey::Endpoint))
@@ -185,14 +192,16 @@ fn build(url: &ObjectUrl) -> object_store::Result<Box<dyn ObjectStore>> {
             Box::new(builder.build()?)
         }
         Provider::Google => {
-            let mut builder = GoogleCloudStorageBuilder::from_env().with_url(bucket).with_retry(retry);
+            let builder = GoogleCloudStorageBuilder::from_env().with_url(bucket).with_retry(retry);
+            let mut builder = builder.with_http_connector(connector);
             if is_plain(builder.get_config_value(&GoogleConfigKey::BaseUrl)) {
                 builder = builder.with_config(GoogleConfigKey::Client(ClientConfigKey::AllowHttp), "true");
             }
             Box::new(builder.build()?)
         }
         Provider::Azure => {
-            let mut builder = MicrosoftAzureBuilder::from_env().with_url(bucket).with_retry(retry);
+            let builder = MicrosoftAzureBuilder::from_env().with_url(bucket).with_retry(retry);
+            let mut builder = builder.with_http_connector(connector);
             if is_plain(builder.get_config_value(&AzureConfigKey::Endpoint)) {
                 builder = builder.with_config(AzureConfigKey::Client(ClientConfigKey::AllowHttp), "true");
             }

@@ -270,9 +270,9 @@ async fn failures_are_listed_retried_and_cleared() {
 
     // One that is tried again by itself is not cleared.
     assert_eq!(f.manager.clear(&f.id, &["good.txt".into()]).await.unwrap(), 0);
-    assert_eq!(f.manager.retry(&f.id, &["nosuch.txt".into()]).unwrap(), 0);
+    assert_eq!(f.manager.retry(&f.id, &["nosuch.txt".into()]).await.unwrap(), 0);
     f.embedder.broken.store(false, Ordering::SeqCst);
-    assert_eq!(f.manager.retry(&f.id, &[]).unwrap(), 2);
+    assert_eq!(f.manager.retry(&f.id, &[]).await.unwrap(), 2);
     f.agrees(&[("good.txt", "good")]).await;
     f.until("the other fails again", || failures(&f).len() == 1).await;
 
@@ -290,6 +290,147 @@ async fn failures_are_listed_retried_and_cleared() {
     assert_eq!(f.pipeline.stats().extracted, 0);
     f.write("bad.pdf", "%PDF-1.4 still nothing more");
     f.until("it fails anew", || failures(&f).len() == 1).await;
+}
+
+/// The wait before the next try of what failed once.
+fn patient() -> SourceConfig {
+    let hour = Duration::from_secs(3_600);
+    SourceConfig { retry_first: hour, retry_last: hour, ..config() }
+}
+
+impl Fixture {
+    async fn fails(&self, path: &str, tries: u32) {
+        self.until("it fails", || {
+            let failed = |file: FileStatus| {
+                matches!(file.state, FileState::Failed { .. })
+                    && file.tries == tries
+                    && file.retry_at.is_some()
+            };
+            self.file(path).is_some_and(failed)
+        })
+        .await;
+    }
+
+    /// The time of the next try, as the ledger has it, is over.
+    fn let_time_pass(&self) {
+        self.sink.retries.lock().values_mut().for_each(|retry| retry.due_ms = 1);
+    }
+
+    fn retries(&self) -> Vec<(String, u32)> {
+        self.sink.retries.lock().iter().map(|(id, retry)| (id.clone(), retry.tries)).collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_tries_what_failed_at_its_time_and_not_before() {
+    let mut f = Fixture::stopped(patient());
+    f.write("new.txt", "new");
+    f.write("old.txt", "old");
+    f.start().await;
+    f.remove("new.txt");
+    f.agrees(&[("old.txt", "old")]).await;
+    f.embedder.broken.store(true, Ordering::SeqCst);
+    f.write("new.txt", "new again");
+    f.write("old.txt", "changed");
+    f.fails("new.txt", 1).await;
+    f.fails("old.txt", 1).await;
+    assert_eq!(f.retries(), [(f.id_of("new.txt"), 1), (f.id_of("old.txt"), 1)]);
+    // What is stored stays as it is.
+    assert_eq!(f.sink.get(&f.id_of("old.txt")).unwrap().entry.state, EntryState::Indexed);
+
+    f.embedder.broken.store(false, Ordering::SeqCst);
+    f.restart(patient()).await;
+    f.start().await;
+    f.fails("new.txt", 1).await;
+    f.fails("old.txt", 1).await;
+    f.scanned().await;
+    let wait = f.file("old.txt").unwrap().retry_at.unwrap().duration_since(SystemTime::now()).unwrap();
+    assert!(wait > Duration::from_secs(3_000), "{wait:?}");
+    assert_eq!(f.file("old.txt").unwrap().state, FileState::Failed { reason: "the embedder is away".into() });
+    assert_eq!((f.pipeline.stats().extracted, f.stored()["old.txt"].as_str()), (0, "old"));
+
+    // Tries are counted on, and each wait is longer than the one before.
+    f.embedder.broken.store(true, Ordering::SeqCst);
+    f.let_time_pass();
+    f.restart(patient()).await;
+    f.start().await;
+    f.fails("new.txt", 2).await;
+    f.fails("old.txt", 2).await;
+    assert_eq!(f.retries(), [(f.id_of("new.txt"), 2), (f.id_of("old.txt"), 2)]);
+
+    f.embedder.broken.store(false, Ordering::SeqCst);
+    f.let_time_pass();
+    f.restart(patient()).await;
+    f.start().await;
+    f.agrees(&[("new.txt", "new again"), ("old.txt", "changed")]).await;
+    assert_eq!(f.retries(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_its_next_try_follows_its_file() {
+    let mut f = Fixture::stopped(patient());
+    f.write("back.txt", "stored");
+    f.start().await;
+    f.embedder.broken.store(true, Ordering::SeqCst);
+    for name in ["back.txt", "changed.txt", "gone.txt"] {
+        f.write(name, "what fails");
+        f.fails(name, 1).await;
+    }
+    f.manager.shutdown().await;
+    f.embedder.broken.store(false, Ordering::SeqCst);
+    f.remove("gone.txt");
+    f.write("changed.txt", "another content");
+    // The same as is stored: nothing is written of it, and yet it is not tried any more.
+    f.write("back.txt", "stored");
+    f.restart(patient()).await;
+    f.manager.add(f.source()).unwrap();
+    f.agrees(&[("back.txt", "stored"), ("changed.txt", "another content")]).await;
+    f.until("nothing waits", || f.retries().is_empty()).await;
+    assert!(f.file("gone.txt").is_none());
+
+    f.embedder.broken.store(true, Ordering::SeqCst);
+    f.write("left.txt", "left behind");
+    f.fails("left.txt", 1).await;
+    f.manager.remove(&f.id, false).await.unwrap();
+    assert_eq!(f.retries(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_does_not_forget_that_a_try_was_asked_for() {
+    let mut f = Fixture::stopped(patient());
+    f.embedder.broken.store(true, Ordering::SeqCst);
+    f.write("a.txt", "text");
+    f.manager.add(f.source()).unwrap();
+    f.fails("a.txt", 1).await;
+    f.write("bad.pdf", "%PDF-1.4 and nothing more");
+    let is_dead = |f: &Fixture| {
+        let dead =
+            |file: FileStatus| matches!(file.state, FileState::Failed { .. }) && file.retry_at.is_none();
+        f.file("bad.pdf").is_some_and(dead)
+    };
+    f.until("it fails for good", || is_dead(&f)).await;
+    assert_eq!(f.retries(), [(f.id_of("a.txt"), 1)]);
+    // As a crash between the request and the try leaves it.
+    f.manager.shutdown().await;
+    let shared = Shared::new(f.source(), Noticing::Events);
+    let manager = SourceManager::new(Arc::clone(&f.pipeline), Arc::clone(&f.sink) as _, patient());
+    let entries = f.sink.documents_of_source("c", &f.id).await.unwrap();
+    shared.files.lock().take_ledger(entries, &shared.names, Instant::now());
+    let dead = shared.files.lock().take_failed(&[]);
+    assert_eq!(dead, ["bad.pdf"]);
+    manager.retry_group(&shared, &dead).await;
+    assert_eq!(f.retries(), [(f.id_of("a.txt"), 1), (f.id_of("bad.pdf"), 0)]);
+
+    let puts = f.sink.calls.lock().failures;
+    f.restart(patient()).await;
+    f.start().await;
+    f.until("it was tried", || f.sink.calls.lock().failures > puts && is_dead(&f)).await;
+    assert_eq!(f.retries(), [(f.id_of("a.txt"), 1)]);
+    // Without a request it stays as it is.
+    f.restart(patient()).await;
+    f.start().await;
+    assert!(is_dead(&f));
+    assert_eq!(f.sink.calls.lock().failures, puts + 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
