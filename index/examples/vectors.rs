@@ -105,7 +105,7 @@ fn main() -> Result<()> {
         Some(index) => index,
         None => {
             let column = VectorColumn { dimension, data: &base, present: None };
-            let built = grow_index(&column, ancestor.as_ref(), distance, &params, &never, &|| ())?;
+            let built = grow_index(&column, ancestor.as_ref(), distance, &params, &never, &|_| ())?;
             let mut index = Vec::new();
             built.context("too few rows")?.write_to(&mut index)?;
             let seconds = start.elapsed().as_secs_f64();
