@@ -153,21 +153,28 @@ impl Collection {
         let first = inputs.first().and_then(|view| view.segment()).map(|segment| segment.id);
         let grow = grown.is_some() && first.is_some_and(|id| self.health.is_known_whole(id));
         let rows = LiveRows::new(inputs.iter().map(|view| (view.part.clone(), view.live())).collect());
+        // Fields that have joined since are in no sealed row, and a manifest with them can't be stored before they are.
         let (id, schema) = {
             let mut state = self.state.lock();
-            (state.manifest.take_segment_id(), Arc::clone(&state.tables.schema))
+            (state.manifest.take_segment_id(), state.manifest.schema.clone())
         };
         let merged = self.build_segment(id, &schema, &rows, grow)?;
         let inputs: Vec<u64> =
             inputs.iter().filter_map(|view| view.segment().map(|segment| segment.id)).collect();
-        let installed = self.install_merged(&inputs, &rows, merged);
+        let installed = self.install_merged(&inputs, &rows, merged, &schema);
         heap::give_back();
         installed
     }
 
-    /// Puts the merged segment in the place of its inputs: manifest first, then memory, then the old files go. They are
-    /// mapped, so readers that still hold them go on reading.
-    fn install_merged(&self, inputs: &[u64], rows: &LiveRows, merged: Option<Arc<Segment>>) -> Result<()> {
+    /// Puts the merged segment, of this schema, in the place of its inputs: manifest first, then memory, then the old files
+    /// go. They are mapped, so readers that still hold them go on reading.
+    fn install_merged(
+        &self,
+        inputs: &[u64],
+        rows: &LiveRows,
+        merged: Option<Arc<Segment>>,
+        schema: &CollectionSchema,
+    ) -> Result<()> {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let mut deleted = RoaringBitmap::new();
@@ -190,7 +197,7 @@ impl Collection {
         let min_seq = old.iter().map(|entry| entry.min_seq).min().unwrap_or(1);
         let max_seq = old.iter().map(|entry| entry.max_seq).max().unwrap_or(min_seq);
         if let Some(segment) = merged {
-            manifest.segments.push(entry_of(&segment, &state.tables.schema, (min_seq, max_seq)));
+            manifest.segments.push(entry_of(&segment, schema, (min_seq, max_seq)));
             let mut view = PartView::new(Part::Segment(Arc::clone(&segment)), segment.rows);
             view.deleted = Arc::new(deleted);
             parts.insert(place, view);

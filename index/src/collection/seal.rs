@@ -94,7 +94,7 @@ impl Collection {
         let rows = LiveRows::new(vec![(Part::Memtable(Arc::clone(&memtable)), live)]);
         let started = Instant::now();
         let segment = self.build_segment(id, &schema, &rows, false)?;
-        self.install_sealed(&memtable, &rows, segment)?;
+        self.install_sealed(&memtable, &rows, segment, &schema)?;
         self.state.lock().pace.sealed(rows.len(), started.elapsed());
         Ok(true)
     }
@@ -123,12 +123,13 @@ impl Collection {
         Ok(built.map(Arc::new))
     }
 
-    /// Puts the segment in the place of its memtable: manifest first, then memory.
+    /// Puts the segment, of this schema, in the place of its memtable: manifest first, then memory.
     fn install_sealed(
         &self,
         memtable: &Arc<Memtable>,
         rows: &LiveRows,
         segment: Option<Arc<Segment>>,
+        schema: &CollectionSchema,
     ) -> Result<()> {
         let mut guard = self.state.lock();
         let state = &mut *guard;
@@ -158,7 +159,7 @@ impl Collection {
         let old_ledger = manifest.ledger.clone();
         manifest.ledger = checkpoint(&*self.directory, &old_ledger, &frozen.ledger, file_id)?;
         if let Some(segment) = &segment {
-            manifest.segments.push(entry_of(segment, &state.tables.schema, (first_seq, last_seq)));
+            manifest.segments.push(entry_of(segment, schema, (first_seq, last_seq)));
         }
         self.store_manifest(state, manifest, &parts)?;
         state.tables.parts = parts;

@@ -550,3 +550,35 @@ fn a_page_of_points_fits_a_message_whatever_their_size() {
     expected.sort();
     assert_eq!(seen, expected);
 }
+
+#[test]
+fn a_merge_may_run_while_new_fields_join_the_schema() {
+    let directory = memory();
+    let (store, collection) = open(&directory, StoreOptions::default());
+    let mut rng = StdRng::seed_from_u64(13);
+    let points: Vec<Point> = (0..100).map(|i| point(&mut rng, format!("p{i}"), None)).collect();
+    collection.write(upsert(&points)).unwrap();
+    collection.flush().unwrap();
+    let fields = collection.schema().payload.len();
+    // In the log only, when the merge of what is left begins.
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        (batch::ID, Arc::new(StringArray::from(vec!["new"]))),
+        (batch::PAYLOAD, Arc::new(StringArray::from(vec!["{\"colour\":\"red\"}"]))),
+    ];
+    let new = Change::UpsertPoints(RecordBatch::try_from_iter(columns).unwrap());
+    let gone = Change::DeletePoints((0..40).map(|i| format!("p{i}")).collect());
+    collection.write(WriteRequest { changes: vec![new, gone], skip_bad_rows: false }).unwrap();
+    assert_eq!(collection.schema().payload.len(), fields + 1);
+    collection.compact_where_due();
+    let merged = |collection: &Collection| {
+        let segments = collection.stats().segments;
+        segments.iter().map(|segment| (segment.rows, segment.deleted_rows)).collect::<Vec<_>>()
+    };
+    assert_eq!(merged(&collection), [(60, 0)]);
+    store.close();
+    drop((store, collection));
+    let (_store, collection) = open(&directory, StoreOptions::default());
+    assert_eq!(collection.count(None).unwrap(), 61);
+    assert_eq!(collection.schema().payload.len(), fields + 1);
+    assert_eq!(merged(&collection), [(60, 0)]);
+}
