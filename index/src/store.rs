@@ -56,7 +56,7 @@ pub struct StoreOptions {
 impl Default for StoreOptions {
     fn default() -> Self {
         Self {
-            memtable_max_bytes: 160 << 20,
+            memtable_max_bytes: 256 << 20,
             memtable_max_rows: 100_000,
             log_max_bytes: 512 << 20,
             build_threads: 0,
