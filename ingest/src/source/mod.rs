@@ -380,7 +380,10 @@ impl SourceManager {
 impl Running {
     async fn stop(self) {
         self.cancel.cancel();
-        if let Err(error) = self.task.await {
+        // The end of the runtime, which may come first, ends it as well.
+        if let Err(error) = self.task.await
+            && error.is_panic()
+        {
             tracing::error!(source = self.shared.source.id, %error, "the task of a watched folder died");
         }
     }
