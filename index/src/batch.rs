@@ -116,6 +116,11 @@ fn fixed_fields() -> Vec<Field> {
     ]
 }
 
+/// The column of links, beside those of stored rows.
+pub fn also_at_field() -> Field {
+    Field::new(ALSO_AT, DataType::Utf8, true)
+}
+
 /// A stored batch with all columns of today: those that were added since it was written are null.
 ///
 /// # Errors

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ragstone_ingest::chunk::ChunkSettings;
-use ragstone_ingest::document::{IngestOptions, Passwords, RawDocument};
+use ragstone_ingest::document::{IngestOptions, RawDocument};
 use ragstone_ingest::embed::Embedder as _;
 use ragstone_ingest::embed::minilm::{MINILM, MiniLm};
 use serde_json::{Value as Json, json};
@@ -14,6 +14,7 @@ use super::extract_worker;
 use super::failure::{Failure, Outcome};
 use super::ingest::chunk_settings;
 use super::ingest::files::{self, FoundFile};
+use super::ingest::passwords_in;
 use super::output::{Style, one_line, print_json, print_line, printable};
 use crate::app::preview::{Preview, preview};
 use crate::config::{Config, Overrides};
@@ -56,7 +57,7 @@ pub(super) async fn run(args: Args) -> Outcome {
 
 fn look(args: &Args, config: &Config) -> Outcome {
     let options = IngestOptions {
-        passwords: read_passwords(args)?,
+        passwords: args.passwords.as_deref().map(passwords_in).transpose()?.unwrap_or_default(),
         chunk: chunk_settings(args)?,
         ..Default::default()
     };
@@ -77,13 +78,6 @@ fn look(args: &Args, config: &Config) -> Outcome {
         show(args, file, result)?;
     }
     if failed > 0 { Err(Failure::failed(format!("{failed} files can't be read"))) } else { Ok(()) }
-}
-
-fn read_passwords(args: &Args) -> Outcome<Passwords> {
-    let Some(path) = &args.passwords else { return Ok(Passwords::default()) };
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
-    Ok(Passwords::new(text.lines().map(str::to_owned).collect())?)
 }
 
 fn chunk_settings(args: &Args) -> Outcome<ChunkSettings> {

@@ -99,9 +99,9 @@ pub fn conform(rows: &RecordBatch, full: &SchemaRef, at: &str, first_row: usize)
     let mut fields: Vec<Arc<Field>> = Vec::with_capacity(given.fields().len());
     let mut columns = Vec::with_capacity(given.fields().len());
     let mut bad = BadRows { first_row, keep: Vec::new(), rejected: Vec::new() };
+    let also_at = batch::also_at_field();
     for (field, column) in given.fields().iter().zip(rows.columns()) {
         let at = format!("{at}.{}", field.name());
-        let also_at = Field::new(batch::ALSO_AT, DataType::Utf8, true);
         let wanted = match field.name().as_str() {
             // No column of a collection: links that an export told.
             batch::ALSO_AT => Ok(&also_at),

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::error::ArrowError;
 use serde::{Deserialize, Serialize};
 
 use crate::batch;
+use crate::collection::export::defect;
 use crate::collection::links::MAX_COPIES;
 use crate::collection::state::Tables;
 use crate::document::{CONTENT_DIGITS, DocumentRecord, DocumentState, VERSION_DIGITS};
@@ -126,7 +126,7 @@ impl Links {
 /// The schema of rows with the column behind them.
 pub(super) fn schema(rows: &SchemaRef) -> SchemaRef {
     let mut fields: Vec<Arc<Field>> = rows.fields().iter().cloned().collect();
-    fields.push(Arc::new(Field::new(batch::ALSO_AT, DataType::Utf8, true)));
+    fields.push(Arc::new(batch::also_at_field()));
     Arc::new(Schema::new(fields))
 }
 
@@ -255,8 +255,4 @@ pub(super) fn records(adoptions: Vec<Adoption>, tables: &Tables, ledger: &Ledger
         records.extend(links);
     }
     records
-}
-
-fn defect(error: ArrowError) -> Error {
-    Error::Internal(error.to_string())
 }

@@ -57,12 +57,7 @@ impl Pending {
     /// Checks a request against a schema.
     pub(crate) fn check(request: WriteRequest, schema: Arc<CollectionSchema>) -> Result<Self> {
         limit("changes of a write", request.changes.len(), MAX_CHANGES)?;
-        let mut pending = Self {
-            changes: Vec::with_capacity(request.changes.len()),
-            adoptions: Vec::new(),
-            rejected: Vec::new(),
-            schema,
-        };
+        let mut pending = Self::of(Vec::with_capacity(request.changes.len()), schema);
         for (index, change) in request.changes.into_iter().enumerate() {
             let checked = pending.check_change(index, change, request.skip_bad_rows)?;
             pending.changes.extend(checked);
@@ -101,12 +96,16 @@ impl Pending {
 
     /// Makes durable that documents have no points any more; those that have some by then stay.
     pub(crate) fn purge(documents: Vec<String>, schema: Arc<CollectionSchema>) -> Self {
-        Self { changes: vec![Checked::Purge(documents)], adoptions: Vec::new(), rejected: Vec::new(), schema }
+        Self::of(vec![Checked::Purge(documents)], schema)
     }
 
     /// A change of the schema alone.
     pub(crate) fn schema(change: SchemaUpdate, schema: Arc<CollectionSchema>) -> Self {
-        Self { changes: vec![Checked::Schema(change)], adoptions: Vec::new(), rejected: Vec::new(), schema }
+        Self::of(vec![Checked::Schema(change)], schema)
+    }
+
+    fn of(changes: Vec<Checked>, schema: Arc<CollectionSchema>) -> Self {
+        Self { changes, adoptions: Vec::new(), rejected: Vec::new(), schema }
     }
 
     fn check_change(&mut self, index: usize, change: Change, skip_bad_rows: bool) -> Result<Option<Checked>> {

@@ -11,6 +11,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use parking_lot::MutexGuard;
 use roaring::RoaringBitmap;
 
 use crate::background::{Urgency, step_back};
@@ -58,7 +59,7 @@ impl Collection {
     /// rows and indexed as the schema asks, and waits for it.
     pub fn compact(&self) -> Result<CompactionReport> {
         self.flush()?;
-        let _one_at_a_time = (self.compacting.lock(), self.gathering.lock());
+        let _no_other = self.merge_alone();
         drop(self.current());
         let before = self.candidates();
         let groups = groups(&before, self.options.compact_max_segment_bytes);
@@ -92,6 +93,11 @@ impl Collection {
         let _one_at_a_time = self.compacting.lock();
         drop(self.current());
         self.merge_while_due(|candidates| choose(candidates, &self.options));
+    }
+
+    /// Waits until no merge runs; none begins while the guards live.
+    pub(super) fn merge_alone(&self) -> (MutexGuard<'_, ()>, MutexGuard<'_, ()>) {
+        (self.compacting.lock(), self.gathering.lock())
     }
 
     /// Merges what is due, of the whole segments that no other merge is at, until nothing is.

@@ -253,6 +253,6 @@ fn copied(view: &PartView, space: usize, width: usize, rows: &[u32]) -> (ScalarB
     (values.into(), present)
 }
 
-fn defect(error: arrow::error::ArrowError) -> Error {
+pub(super) fn defect(error: arrow::error::ArrowError) -> Error {
     Error::Internal(error.to_string())
 }

@@ -379,8 +379,7 @@ impl Collection {
     pub(crate) fn close_and_wait(&self) {
         self.close();
         let _sealing = self.sealing.lock();
-        let _compacting = self.compacting.lock();
-        let _gathering = self.gathering.lock();
+        let _merging = self.merge_alone();
     }
 
     /// Adds nothing more: background work stops at its next step, writes are refused.

@@ -110,7 +110,7 @@ impl Collection {
     }
 
     fn write_anew(&self, id: u64) {
-        let _one_at_a_time = (self.compacting.lock(), self.gathering.lock());
+        let _no_other = self.merge_alone();
         if !self.has_segment(id) {
             return;
         }

@@ -10,7 +10,7 @@ use roaring::RoaringBitmap;
 
 use crate::directory::Directory;
 use crate::error::{Error, Result};
-use crate::file_format::{HEADER_BYTES, SealedWriter, map_file, open_file, seal_bytes, seal_file};
+use crate::file_format::{SealedWriter, map_file, open_file, place_of_rows, seal_bytes, seal_file};
 use crate::keyword::{IndexedText, KeywordBuilder};
 use crate::memtable::row_origin;
 use crate::payload::{PayloadTyper, TypedRow};
@@ -178,10 +178,7 @@ pub(super) fn write_graph(
         ..*params
     };
     let row_bytes = column.dimension * size_of::<f32>();
-    let read = |rows: Range<usize>| {
-        let at = |row: usize| row.saturating_mul(row_bytes).saturating_add(HEADER_BYTES);
-        residency.release(at(rows.start)..at(rows.end));
-    };
+    let read = |rows: Range<usize>| residency.release(place_of_rows(rows, row_bytes));
     if let Some(index) = grow_index(&column, ancestor, definition.distance, &params, cancel, &read)? {
         let path = files.graph(&definition.name);
         seal_file(directory, &path, GRAPH, |writer| {

@@ -165,10 +165,6 @@ pub fn grow_index(
         // Building on codes is several times faster, and finds the same neighbours where codes keep them; what the graph is
         // walked on later is another question.
         let encoded = encode(floats, nodes, read);
-        if encoded.is_some() {
-            // The check of the codes read here and there.
-            read(0..rows);
-        }
         let points = match &encoded {
             Some(encoded) => {
                 Points::Codes(Codes { kernel: CodeKernel::of(distance), dimension, codes: &encoded.codes })
@@ -217,7 +213,6 @@ pub fn grow_index(
             bits: bits.as_ref(),
             read,
         };
-        read(0..rows);
         let measured = Measured {
             ef_construction: params.ef_construction as u32,
             code_recall: match (&encoded, &bits) {

@@ -127,6 +127,8 @@ pub(crate) fn encode(floats: Floats<'_>, nodes: usize, read: &Read<'_>) -> Optio
         read(floats.rows_of(nodes.start..nodes.start + PASS_ROWS));
     });
     let recall = recall(distance, floats, nodes, &codes);
+    // The check read here and there.
+    read(0..floats.rows());
     (recall >= LEAST_RECALL).then_some(Encoded { scale, codes, recall })
 }
 

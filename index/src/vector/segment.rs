@@ -12,7 +12,7 @@ use roaring::RoaringBitmap;
 
 use crate::directory::Residency;
 use crate::error::{Error, Result};
-use crate::file_format::HEADER_BYTES;
+use crate::file_format::place_of_rows;
 use crate::schema::{Distance, Quantization, VectorStorage};
 use crate::search::MAX_EF;
 use crate::vector::bits::{BitCodes, candidates_for, taking};
@@ -133,11 +133,8 @@ impl SegmentVectors {
 
     /// Gives back the memory of these rows' original vectors: they have been copied and will hardly be asked for soon.
     pub fn release(&self, rows: Range<u32>) {
-        let at = |row: u32| {
-            let components = (row as usize).saturating_mul(self.dimension);
-            components.saturating_mul(size_of::<f32>()).saturating_add(HEADER_BYTES)
-        };
-        self.residency.release(at(rows.start)..at(rows.end));
+        let rows = rows.start as usize..rows.end as usize;
+        self.residency.release(place_of_rows(rows, self.dimension.saturating_mul(size_of::<f32>())));
     }
 
     /// What is there, for statistics.

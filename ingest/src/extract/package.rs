@@ -74,15 +74,16 @@ pub(super) fn for_each_tag(xml: &str, scope: &Scope, mut each: impl FnMut(&Bytes
 
 /// The value of an attribute, whatever prefix its name has.
 pub(super) fn attribute(tag: &BytesStart<'_>, name: &str) -> Option<String> {
-    let named = |key: &str| key.rsplit(':').next() == Some(name);
-    let key = tag.attributes().flatten().map(|attribute| attribute.key.0).find(|key| named(key))?;
-    markup::attribute(tag, key)
+    attribute_named(tag, |key| key.rsplit(':').next() == Some(name))
 }
 
 /// The value of an attribute whose name has a prefix, as `r:id`, beside which there may be a plain `id`.
 pub(super) fn prefixed(tag: &BytesStart<'_>, name: &str) -> Option<String> {
-    let named = |key: &str| key.split_once(':').is_some_and(|(_, key)| key == name);
-    let key = tag.attributes().flatten().map(|attribute| attribute.key.0).find(|key| named(key))?;
+    attribute_named(tag, |key| key.split_once(':').is_some_and(|(_, key)| key == name))
+}
+
+fn attribute_named(tag: &BytesStart<'_>, is_it: impl Fn(&str) -> bool) -> Option<String> {
+    let key = tag.attributes().flatten().map(|attribute| attribute.key.0).find(|key| is_it(key))?;
     markup::attribute(tag, key)
 }
 

@@ -106,6 +106,12 @@ impl Job {
     }
 }
 
+/// That a file as it was is tried again at `due_ms`, in milliseconds since 1970, after so many tries in a row that failed.
+pub(crate) fn retry(reason: &str, tries: u32, due_ms: i64, stat: FileStat) -> Retry {
+    let reason = cut(reason, Retry::MAX_REASON_BYTES).to_owned();
+    Retry { reason, tries, due_ms, size_bytes: stat.size, modified_ns: stat.modified_ns }
+}
+
 /// A file's turn, as far as it has to do with the ones before.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Attempt {
@@ -292,9 +298,7 @@ impl Files {
     pub fn retry_note(&self, key: &str, due_ms: i64) -> Option<Retry> {
         let record = self.records.get(key)?;
         let FileState::Failed { reason } = &record.state else { return None };
-        let FileStat { size, modified_ns, .. } = record.stat?;
-        let reason = cut(reason, Retry::MAX_REASON_BYTES).to_owned();
-        Some(Retry { reason, tries: record.tries, due_ms, size_bytes: size, modified_ns })
+        Some(retry(reason, record.tries, due_ms, record.stat?))
     }
 
     /// Lets documents of other recipes be made again at the next look. Returns how many there are.

@@ -11,14 +11,12 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::FolderSource;
-use super::files::{Attempt, FileState, Job, NS_PER_MS};
+use super::files::{Attempt, FileState, Job, NS_PER_MS, retry};
 use super::names::{Names, file_name, file_url, slashed};
 use super::survey::{FileStat, Seen, Surveyor, reason};
-use crate::document::{
-    DocumentEntry, EXPIRES_AT_FIELD, EntryState, IngestOptions, Progress, RawDocument, Retry,
-};
+use crate::document::{DocumentEntry, EXPIRES_AT_FIELD, EntryState, IngestOptions, Progress, RawDocument};
 use crate::error::{Error, ErrorKind, Result};
-use crate::pipeline::{Admission, CONTENT_FIELD, Pipeline, cut};
+use crate::pipeline::{Admission, CONTENT_FIELD, Pipeline};
 use crate::sink::BatchSink;
 
 /// What stays of an older version of a file.
@@ -132,15 +130,11 @@ impl Worker {
             // Nothing is wrong with the file: the server goes down.
             FileResult::Retry { error, .. } if error.kind() == ErrorKind::Cancelled => return,
             FileResult::Retry { error, stat } => {
-                let Some(FileStat { size, modified_ns, .. }) = stat.or(attempt.planned) else { return };
+                let Some(stat) = stat.or(attempt.planned) else { return };
                 let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
-                let retry = Retry {
-                    reason: cut(error.message(), Retry::MAX_REASON_BYTES).to_owned(),
-                    tries: attempt.tries.saturating_add(1),
-                    due_ms: (now_ns() / NS_PER_MS).saturating_add(wait_ms),
-                    size_bytes: size,
-                    modified_ns,
-                };
+                let tries = attempt.tries.saturating_add(1);
+                let due_ms = (now_ns() / NS_PER_MS).saturating_add(wait_ms);
+                let retry = retry(error.message(), tries, due_ms, stat);
                 self.sink.put_retries(collection, vec![(names.id(key), retry)]).await
             }
             // A write of it has done so already; one that was not needed, because the content is what is stored, has not.

@@ -267,17 +267,18 @@ impl SourceManager {
     /// The ledger remembers what was asked for: a restart before the try forgets it not.
     async fn retry_group(&self, shared: &Shared, keys: &[String]) {
         let due_ms = job::now_ns() / files::NS_PER_MS;
-        let note = |key: &String| {
-            let retry = shared.files.lock().retry_note(key, due_ms)?;
-            Some((shared.names.id(key), retry))
+        let notes = {
+            let files = shared.files.lock();
+            let note = |key: &String| Some((shared.names.id(key), files.retry_note(key, due_ms)?));
+            keys.iter().filter_map(note).collect()
         };
-        let notes = keys.iter().filter_map(note).collect();
         if let Err(error) = self.sink.put_retries(&shared.source.collection, notes).await {
             tracing::debug!(source = shared.source.id, %error, "the next try of files can't be noted");
         }
         let now = Instant::now();
+        let mut files = shared.files.lock();
         for key in keys {
-            shared.files.lock().finish(key, now, true, |record| record.set_asked(now));
+            files.finish(key, now, true, |record| record.set_asked(now));
         }
     }
 

@@ -9,7 +9,7 @@ pub(super) mod watching;
 
 use std::path::{Path, PathBuf};
 
-use ragstone_ingest::document::{PathFields, Resemblance};
+use ragstone_ingest::document::{Passwords, PathFields, Resemblance};
 use ragstone_proto::v1::{ChunkSettings, Duplicates};
 
 use super::connection::{Connection, Target};
@@ -92,26 +92,22 @@ pub(in crate::cli) struct Reading {
 
 impl Reading {
     fn of(args: &Args) -> Outcome<Self> {
-        let failed =
-            |path: &Path, error: std::io::Error| Failure::failed(format!("{}: {error}", path.display()));
-        let (mut passwords, mut password_file) = (String::new(), None);
+        let (mut passwords, mut password_file) = (Passwords::default(), None);
         match &args.passwords {
             Some(path) if args.watch => {
-                let path = path.canonicalize().map_err(|error| failed(path, error))?;
+                let path = path.canonicalize().map_err(|error| unreadable(path, &error))?;
                 let name = path
                     .to_str()
                     .ok_or_else(|| Failure::usage(format!("{}: the name is not UTF-8", path.display())))?;
                 password_file = Some(name.to_owned());
             }
-            Some(path) => {
-                passwords = std::fs::read_to_string(path).map_err(|error| failed(path, error))?;
-            }
+            Some(path) => passwords = passwords_in(path)?,
             None => {}
         }
         Ok(Self {
             path_fields: args.path_fields.clone(),
             chunk: chunk_settings::parse(&args.chunk).map_err(Failure::usage)?,
-            passwords: passwords.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect(),
+            passwords: passwords.iter().map(str::to_owned).collect(),
             password_file,
             poll: args.poll,
             duplicates: args.duplicates.unwrap_or_default(),
@@ -120,6 +116,16 @@ impl Reading {
             ttl_seconds: args.ttl,
         })
     }
+}
+
+/// The passwords that a file has, one a line.
+pub(in crate::cli) fn passwords_in(path: &Path) -> Outcome<Passwords> {
+    let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+    Ok(Passwords::from_lines(&text)?)
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::failed(format!("{}: {error}", path.display()))
 }
 
 /// Whole seconds, at least one.

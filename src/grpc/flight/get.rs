@@ -48,17 +48,16 @@ enum Rows {
 
 impl Rows {
     async fn begin(app: &App, wanted: Wanted, patience: Patience) -> Result<Self> {
-        let schema = info::columns(app, &wanted)?;
         match wanted.what {
             What::Points(filter) => {
                 let export = app.export(&wanted.collection, filter).await?;
-                // Documents may have been linked since the columns were looked up.
                 let schema = info::chosen(Arc::clone(export.schema()), wanted.columns.as_deref())?;
                 let first = encode::schema(&schema);
                 let places = wanted.columns.map(|names| info::places(export.schema(), &names));
                 Ok(Self::Points { first, export, places: places.transpose()?.map(Arc::from) })
             }
             What::Hits(query) => {
+                let schema = info::hit_columns(app, &wanted.collection, wanted.columns.as_deref())?;
                 let answer = app.search(*query, patience).await?;
                 let first = encode::schema(&schema);
                 let rows = app.compute(move || hits::rows(&answer.hits, &answer.copies, &schema)).await?;

@@ -82,12 +82,17 @@ pub(super) fn path(descriptor: &FlightDescriptor) -> Result<&str> {
 
 /// The columns that come.
 pub(super) fn columns(app: &App, wanted: &Wanted) -> Result<SchemaRef> {
-    let full = app.collection(&wanted.collection)?.export_schema();
-    let full = match &wanted.what {
-        What::Points(_) => full,
-        What::Hits(_) => Arc::new(hits::schema(&full)),
-    };
-    chosen(full, wanted.columns.as_deref())
+    let names = wanted.columns.as_deref();
+    match &wanted.what {
+        What::Points(_) => chosen(app.collection(&wanted.collection)?.export_schema(), names),
+        What::Hits(_) => hit_columns(app, &wanted.collection, names),
+    }
+}
+
+/// Those that come with hits.
+pub(super) fn hit_columns(app: &App, collection: &str, names: Option<&[String]>) -> Result<SchemaRef> {
+    let points = app.collection(collection)?.export_schema();
+    chosen(Arc::new(hits::schema(&points)), names)
 }
 
 /// Those of the columns that are wanted.

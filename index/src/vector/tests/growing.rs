@@ -89,21 +89,21 @@ fn deletions() -> [(&'static str, IsDeleted); 4] {
 
 #[test]
 fn a_grown_graph_finds_as_much_as_a_built_one() {
+    // With one thread: several build a graph a little differently each time.
     for distance in DISTANCES {
         let queries = queries(distance, 200);
         let others = clustered(distance, 2_000, DIMENSION, 3);
         for (deleted, gone) in deletions() {
-            let old = Old::new(distance, clustered(distance, 6_000, DIMENSION, 1), None, &params(2));
+            let old = Old::new(distance, clustered(distance, 6_000, DIMENSION, 1), None, &params(1));
             let old = old.without(gone);
             for others in [&others[..], &[]] {
-                let grown = old.grown(distance, others, &params(2));
-                let built = old.built(distance, others, &params(2));
+                let grown = old.grown(distance, others, &params(1));
+                let built = old.built(distance, others, &params(1));
                 assert_eq!(made(&grown), (old.live.len(), 1), "{deleted}");
                 assert_eq!(made(&built), (0, 0));
-                // Two threads build a graph a little differently each time, which narrow beams feel most.
-                for (ef, slack) in [(16, 0.02), (48, 0.01)] {
+                for ef in [16, 48] {
                     let (grown, built) = (recall_at(&grown, &queries, ef), recall_at(&built, &queries, ef));
-                    assert!(grown >= built - slack, "{distance:?}, {deleted}, {ef}: {grown}, built {built}");
+                    assert!(grown >= built - 0.01, "{distance:?}, {deleted}, {ef}: {grown}, built {built}");
                 }
             }
         }

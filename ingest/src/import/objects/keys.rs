@@ -15,6 +15,7 @@ use object_store::client::{
 };
 use object_store::path::{Path, PathPart};
 use parking_lot::Mutex;
+use quick_xml::escape::resolve_xml_entity;
 use quick_xml::events::Event;
 
 /// Stands for an empty part: a character for private use, which no sensible key has.
@@ -194,15 +195,13 @@ fn rewrite(xml: &str, left_out: &LeftOut) -> Option<String> {
             }
             Event::GeneralRef(reference) => {
                 if let Some(entry) = &mut open {
-                    let known = match reference.xml10_content().as_ref() {
-                        "lt" => Some('<'),
-                        "gt" => Some('>'),
-                        "amp" => Some('&'),
-                        "quot" => Some('"'),
-                        "apos" => Some('\''),
-                        _ => reference.resolve_char_ref().ok().flatten(),
-                    };
-                    entry.characters(known?.encode_utf8(&mut [0; 4]));
+                    match resolve_xml_entity(&reference.xml10_content()) {
+                        Some(known) => entry.characters(known),
+                        None => {
+                            let character = reference.resolve_char_ref().ok().flatten()?;
+                            entry.characters(character.encode_utf8(&mut [0; 4]));
+                        }
+                    }
                 }
             }
             Event::End(tag) => {
