@@ -59,7 +59,7 @@ use crate::schema::{CollectionSchema, IndexChange, PayloadField, RecallTarget};
 use crate::search::{PointData, Select};
 use crate::segment::Part;
 use crate::store::StoreOptions;
-use crate::vector::{VectorIndexReport, VectorsParams};
+use crate::vector::{LiveVectors, VectorIndexReport, VectorsParams};
 use crate::write::{WriteReceipt, WriteRequest};
 
 /// Memtables that may wait to be sealed while writes go on; one more, and writers wait. More would only be memory: a
@@ -289,8 +289,11 @@ impl Collection {
         self.snapshot.store(Arc::new(state.tables.snapshot()));
         self.changed.notify_all();
         // While nobody searches, sealing has more use of the cores.
-        if self.searches.searched_lately() && state.tables.active.wants_feeding() {
-            self.maintenance.request(Task::Feed, self.this.clone());
+        if self.searches.searched_lately() {
+            state.tables.active.all_vectors().iter().for_each(LiveVectors::quicken_scans);
+            if state.tables.active.wants_feeding() {
+                self.maintenance.request(Task::Feed, self.this.clone());
+            }
         }
         let most = f64::from(self.options.compact_deleted_share);
         let is_holey = |view: &PartView| {

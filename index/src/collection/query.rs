@@ -171,7 +171,11 @@ impl<'a> Search<'a> {
                     None => continue,
                 },
                 Part::Memtable(table) => match table.vectors(space) {
-                    Some(vectors) => vectors.search(query, candidates, &params, allowed.as_ref(), view.rows),
+                    Some(vectors) => {
+                        // Memtables stand behind segments: most of the hits are known by now.
+                        let floor = floor(&mut scored, candidates);
+                        vectors.search_above(query, candidates, &params, allowed.as_ref(), view.rows, floor)
+                    }
                     None => continue,
                 },
             };
@@ -328,6 +332,14 @@ fn name_of(view: &PartView) -> String {
     match view.segment() {
         Some(segment) => format!("segment {}, {} rows", segment.id, segment.rows),
         None => format!("memtable, {} rows", view.rows),
+    }
+}
+
+/// The score of the last of the `count` best, in whatever order; below all scores while there are fewer.
+fn floor(scored: &mut [(Place, f32)], count: usize) -> f32 {
+    match count.checked_sub(1).filter(|last| *last < scored.len()) {
+        Some(last) => scored.select_nth_unstable_by(last, |a, b| b.1.total_cmp(&a.1)).1.1,
+        None => f32::NEG_INFINITY,
     }
 }
 

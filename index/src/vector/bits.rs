@@ -9,12 +9,13 @@
 //!
 //! It must not know graphs or files.
 
+use std::cell::RefCell;
 use std::collections::BinaryHeap;
 
 use rayon::prelude::*;
 
 use crate::vector::codes::{Floats, OrderedDistance, Points, Target, sample};
-use crate::vector::distance::CodeKernel;
+use crate::vector::distance::{self, CodeKernel};
 use crate::vector::graph::walk::Candidate;
 use crate::vector::kernels;
 use crate::vector::pass::{PASS_ROWS, Read};
@@ -23,6 +24,8 @@ use crate::vector::pass::{PASS_ROWS, Read};
 const WORD_BITS: usize = 64;
 /// Words of a cache line.
 const LINE_WORDS: usize = 8;
+/// Sums side by side.
+const LANES: usize = 16;
 /// Rounds of the rotation.
 const ROUNDS: usize = 4;
 /// Vectors whose mean stands for that of the column.
@@ -42,6 +45,8 @@ const BLOCK: usize = 1 << 14;
 const STEP: usize = 64;
 /// Rows with the best estimates that a scan compares first, per hit wanted.
 const SEEDS_PER_HIT: usize = 2;
+/// Estimates that are passed over together when none of them is low enough.
+pub(crate) const GLANCED_AT: usize = 32;
 /// Rows that a scan compares at once.
 const COMPARED_AT_ONCE: usize = 32;
 /// Vectors that stand as queries in the check of a column's codes.
@@ -64,19 +69,25 @@ pub(crate) fn candidates_for(k: usize) -> usize {
 
 /// A random rotation that costs `d log d`: signs are flipped and a Walsh-Hadamard transform mixes a power of two of the
 /// components, four times in turn from the front and from the back. The same for all columns of a dimension.
-#[derive(Debug, Clone, Copy)]
-struct Rotation {
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Rotation {
+    /// For each round, the sign bits that change.
+    flips: Vec<u32>,
     dimension: usize,
 }
 
 impl Rotation {
-    fn apply(self, vector: &mut [f32]) {
+    /// For vectors of a dimension.
+    pub(crate) fn of(dimension: usize) -> Self {
+        let flip = |at: usize| if sign(at / dimension.max(1), at % dimension.max(1)) { 1 << 31 } else { 0 };
+        Self { flips: (0..ROUNDS * dimension).map(flip).collect(), dimension }
+    }
+
+    fn apply(&self, vector: &mut [f32]) {
         let block = 1_usize << self.dimension.max(1).ilog2();
-        for round in 0..ROUNDS {
-            for (at, component) in vector.iter_mut().enumerate() {
-                if sign(round, at) {
-                    *component = -*component;
-                }
+        for (round, flips) in self.flips.chunks_exact(self.dimension.max(1)).enumerate() {
+            for (component, flip) in vector.iter_mut().zip(flips) {
+                *component = f32::from_bits(component.to_bits() ^ flip);
             }
             let start = if round % 2 == 0 { 0 } else { self.dimension - block };
             if let Some(block) = vector.get_mut(start..start + block) {
@@ -84,6 +95,23 @@ impl Rotation {
             }
         }
     }
+}
+
+thread_local! {
+    /// The rotation of the query before, which is most often that of the next.
+    static ROTATION: RefCell<Rotation> = RefCell::default();
+}
+
+/// A vector, rotated.
+pub(crate) fn rotated(vector: &[f32]) -> Vec<f32> {
+    let mut rotated = vector.to_vec();
+    ROTATION.with_borrow_mut(|rotation| {
+        if rotation.dimension != vector.len() {
+            *rotation = Rotation::of(vector.len());
+        }
+        rotation.apply(&mut rotated);
+    });
+    rotated
 }
 
 /// Whether a component changes its sign in a round: bits of a multiplicative hash.
@@ -142,8 +170,7 @@ struct Factors {
 
 impl Factors {
     fn of(rest: &[f32]) -> Self {
-        let square: f32 = rest.iter().map(|x| x * x).sum();
-        let signs: f32 = rest.iter().map(|x| x.abs()).sum();
+        let (square, signs) = (product(rest, rest), sum_of_magnitudes(rest));
         let product = square / signs;
         if !square.is_finite() {
             return Self { product: 0.0, error: f32::INFINITY };
@@ -170,6 +197,20 @@ impl Factors {
     fn from_word(word: u64) -> Self {
         Self { product: f32::from_bits(word as u32), error: f32::from_bits((word >> 32) as u32) }
     }
+}
+
+fn product(a: &[f32], b: &[f32]) -> f32 {
+    distance::dot(a, b) as f32
+}
+
+fn sum_of_magnitudes(vector: &[f32]) -> f32 {
+    // Several sums side by side: one would wait for each addition.
+    let mut sums = [0.0_f32; LANES];
+    let (whole, rest) = vector.as_chunks::<LANES>();
+    for components in whole {
+        sums.iter_mut().zip(components).for_each(|(sum, x)| *sum += x.abs());
+    }
+    sums.iter().sum::<f32>() + rest.iter().map(|x| x.abs()).sum::<f32>()
 }
 
 /// Bit codes of all nodes of a column.
@@ -213,12 +254,10 @@ pub(crate) struct ScanScratch {
 }
 
 impl BitCodes<'_> {
-    /// Makes a query ready; `vector` has the column's dimension.
-    pub(crate) fn prepare(&self, vector: &[f32], query: &mut BitQuery) {
+    /// Makes a [rotated] query ready, which has the column's dimension.
+    pub(crate) fn prepare(&self, rotated: &[f32], query: &mut BitQuery) {
         query.rotated.clear();
-        query.rotated.extend_from_slice(vector);
-        Rotation { dimension: self.dimension }.apply(&mut query.rotated);
-        let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+        query.rotated.extend_from_slice(rotated);
         query.base = match self.kernel {
             CodeKernel::Dot => -product(&query.rotated, self.centre),
             CodeKernel::SquaredEuclidean => {
@@ -234,7 +273,15 @@ impl BitCodes<'_> {
         query.components.extend(query.rotated.iter().map(|x| (x / scale).round_ties_even() as i8));
         query.components.resize(words_of(self.dimension) * WORD_BITS, 0);
         query.total = query.components.iter().map(|component| i32::from(*component)).sum();
-        kernels::bit_planes(&query.components, &mut query.planes);
+        if kernels::needs_planes() {
+            kernels::bit_planes(&query.components, &mut query.planes);
+        }
+    }
+
+    /// How near nodes may be at the best, in their order. `out` is emptied first.
+    pub(crate) fn lowest(&self, query: &BitQuery, nodes: &[u32], sums: &mut Vec<f32>, out: &mut Vec<f32>) {
+        out.clear();
+        self.estimate(query, nodes, ERRORS, sums, out);
     }
 
     /// Appends the estimated distances to nodes less `errors` standard errors, in their order.
@@ -327,13 +374,15 @@ impl BitCodes<'_> {
                 nearest.compare(compared, distances);
             }
             let mut bound = nearest.bound() * unit;
-            for (node, lowest) in block.iter().zip(&*lowest) {
-                if *lowest < bound {
-                    compared.push(*node);
-                    if compared.len() == COMPARED_AT_ONCE {
-                        nearest.compare(compared, distances);
-                        bound = nearest.bound() * unit;
-                    }
+            for (nodes, lowest) in block.chunks(GLANCED_AT).zip(lowest.chunks(GLANCED_AT)) {
+                if !any_below(lowest, bound) {
+                    continue;
+                }
+                let promising = nodes.iter().zip(lowest).filter(|(_, lowest)| **lowest < bound);
+                compared.extend(promising.map(|(node, _)| *node));
+                if compared.len() >= COMPARED_AT_ONCE {
+                    nearest.compare(compared, distances);
+                    bound = nearest.bound() * unit;
                 }
             }
             nearest.compare(compared, distances);
@@ -346,16 +395,26 @@ pub(crate) fn taking(mut nodes: impl Iterator<Item = u32>) -> impl FnMut(&mut [u
     move |places| places.iter_mut().zip(nodes.by_ref()).map(|(place, node)| *place = node).count()
 }
 
+/// Whether a number is less than the bound: counted for many at once, where a branch for each costs more than the number.
+pub(crate) fn any_below(numbers: &[f32], bound: f32) -> bool {
+    numbers.iter().map(|number| u32::from(*number < bound)).sum::<u32>() > 0
+}
+
 /// Where the `most` smallest of some numbers stand.
 fn smallest(numbers: &[f32], most: usize) -> impl Iterator<Item = usize> + use<> {
     let mut largest_first: BinaryHeap<(OrderedDistance, usize)> = BinaryHeap::new();
     let mut bound = f32::INFINITY;
-    for (at, number) in numbers.iter().enumerate() {
-        if *number < bound {
-            largest_first.push((OrderedDistance(*number), at));
-            if largest_first.len() > most {
-                largest_first.pop();
-                bound = largest_first.peek().map_or(f32::INFINITY, |(largest, _)| largest.0);
+    for (numbers, first) in numbers.chunks(GLANCED_AT).zip((0..).step_by(GLANCED_AT)) {
+        if !any_below(numbers, bound) {
+            continue;
+        }
+        for (number, at) in numbers.iter().zip(first..) {
+            if *number < bound {
+                largest_first.push((OrderedDistance(*number), at));
+                if largest_first.len() > most {
+                    largest_first.pop();
+                    bound = largest_first.peek().map_or(f32::INFINITY, |(largest, _)| largest.0);
+                }
             }
         }
     }
@@ -404,12 +463,36 @@ pub(crate) fn encode_bits(floats: Floats<'_>, nodes: usize, read: &Read<'_>) -> 
     (recall >= LEAST_RECALL && compared_share <= 1.0).then_some(EncodedBits { recall, ..bits })
 }
 
+/// Writes the record of a vector; `rest` is memory to work in. False when the vector has no finite length.
+pub(crate) fn encode_record(
+    rotation: &Rotation,
+    centre: &[f32],
+    vector: &[f32],
+    rest: &mut Vec<f32>,
+    record: &mut [u64],
+) -> bool {
+    rest.clear();
+    rest.extend_from_slice(vector);
+    rotation.apply(rest);
+    rest.iter_mut().zip(centre).for_each(|(x, centre)| *x -= centre);
+    let (bits, behind) = record.split_at_mut(words_of(vector.len()));
+    for (word, components) in bits.iter_mut().zip(rest.chunks(WORD_BITS)) {
+        let bit = |(at, x): (usize, &f32)| u64::from(*x >= 0.0) << at;
+        *word = components.iter().enumerate().map(bit).sum();
+    }
+    let factors = Factors::of(rest);
+    if let Some(word) = behind.first_mut() {
+        *word = factors.to_word();
+    }
+    factors.error.is_finite()
+}
+
 impl EncodedBits {
     /// `None` when a vector has no finite length, or all of them no room.
     fn of(floats: Floats<'_>, nodes: usize, read: &Read<'_>) -> Option<Self> {
         let dimension = floats.dimension;
-        let (words, stride) = (words_of(dimension), record_words(dimension));
-        let rotation = Rotation { dimension };
+        let stride = record_words(dimension);
+        let rotation = Rotation::of(dimension);
         let mut centre = vec![0.0_f32; dimension];
         let members = sample(nodes, CENTRE_VECTORS);
         for node in &members {
@@ -418,25 +501,12 @@ impl EncodedBits {
         }
         rotation.apply(&mut centre);
         let mut records = vec![0; nodes.checked_mul(stride)?];
-        let encode = |rest: &mut Vec<f32>, (node, record): (usize, &mut [u64])| {
-            rest.clear();
-            rest.extend_from_slice(floats.vector(node as u32));
-            rotation.apply(rest);
-            rest.iter_mut().zip(&centre).for_each(|(x, centre)| *x -= centre);
-            let (bits, behind) = record.split_at_mut(words);
-            for (word, components) in bits.iter_mut().zip(rest.chunks(WORD_BITS)) {
-                let bit = |(at, x): (usize, &f32)| u64::from(*x >= 0.0) << at;
-                *word = components.iter().enumerate().map(bit).sum();
-            }
-            let factors = Factors::of(rest);
-            if let Some(word) = behind.first_mut() {
-                *word = factors.to_word();
-            }
-            factors.error.is_finite()
-        };
         let encode_all = |rest: &mut Vec<f32>, (piece, records): (usize, &mut [u64])| {
             let nodes = piece * PASS_ROWS..;
-            let all = nodes.clone().zip(records.chunks_exact_mut(stride)).all(|at| encode(rest, at));
+            let mut encode = |(node, record): (usize, &mut [u64])| {
+                encode_record(&rotation, &centre, floats.vector(node as u32), rest, record)
+            };
+            let all = nodes.clone().zip(records.chunks_exact_mut(stride)).all(&mut encode);
             read(floats.rows_of(nodes.start..nodes.start + PASS_ROWS));
             all
         };
@@ -464,7 +534,7 @@ impl EncodedBits {
             let by_vector = Points::Floats(floats).nearest(*query, &others, CHECK_NEAREST);
             let farthest = by_vector.last().map_or(f32::INFINITY, |node| target.distance(*node));
             let mut prepared = BitQuery::default();
-            codes.prepare(floats.vector(*query), &mut prepared);
+            codes.prepare(&rotated(floats.vector(*query)), &mut prepared);
             let mut scratch = ScanScratch::default();
             let all = taking(others.iter().copied());
             let compared = codes.scan(&prepared, all, CHECK_NEAREST, (&target, 1.0), &mut scratch);
@@ -495,7 +565,7 @@ mod tests {
             let vectors = clustered(Distance::Euclidean, 2, dimension, 3);
             let (a, b) = vectors.split_at(dimension);
             let (mut a_rotated, mut b_rotated) = (a.to_vec(), b.to_vec());
-            let rotation = Rotation { dimension };
+            let rotation = Rotation::of(dimension);
             rotation.apply(&mut a_rotated);
             rotation.apply(&mut b_rotated);
             let scale = dot(a, a).max(dot(b, b));
@@ -514,7 +584,7 @@ mod tests {
             let codes = bits.codes(CodeKernel::of(distance), dimension);
             let query = clustered(distance, 1, dimension, 9);
             let mut prepared = BitQuery::default();
-            codes.prepare(&query, &mut prepared);
+            codes.prepare(&rotated(&query), &mut prepared);
             let all: Vec<u32> = (0..nodes as u32).collect();
             let truth = vectors.chunks(dimension).map(|vector| match distance {
                 Distance::Euclidean => squared_euclidean(&query, vector),
@@ -554,7 +624,7 @@ mod tests {
             let mut scratch = ScanScratch::default();
             for query in queries.chunks(dimension) {
                 let mut prepared = BitQuery::default();
-                codes.prepare(query, &mut prepared);
+                codes.prepare(&rotated(query), &mut prepared);
                 let target = Target::Float(floats, query);
                 let scanned = codes.scan(&prepared, taking(allowed()), k, (&target, 1.0), &mut scratch);
                 compared += scanned.len();
@@ -581,7 +651,7 @@ mod tests {
         let bits = EncodedBits::of(floats, 50, &|_| ()).expect("finite");
         let codes = bits.codes(CodeKernel::Dot, 64);
         let mut prepared = BitQuery::default();
-        codes.prepare(&vectors[..64], &mut prepared);
+        codes.prepare(&rotated(&vectors[..64]), &mut prepared);
         let target = Target::Float(floats, &vectors[..64]);
         let scan = |nodes: Vec<u32>, k| {
             let found = codes.scan(

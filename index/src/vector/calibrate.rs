@@ -159,7 +159,7 @@ impl Query {
         let target = match (coded, bits) {
             (Some(codes), _) => Target::Code(codes, &code),
             (None, Some(bits)) => {
-                bits.prepare(vector, &mut bit_query);
+                bits.prepare(self.prepared.rotated(), &mut bit_query);
                 Target::Bits(bits, &bit_query)
             }
             (None, None) => Target::Float(*floats, vector),

@@ -2,10 +2,11 @@
 //!
 //! It must not know where vectors are stored.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::error::{Error, Result};
 use crate::schema::Distance;
+use crate::vector::bits;
 use crate::vector::distance::prepare_vector;
 
 /// A query vector: of the right dimension, finite, of unit length under cosine.
@@ -13,6 +14,8 @@ use crate::vector::distance::prepare_vector;
 pub struct PreparedQuery {
     distance: Distance,
     vector: Arc<[f32]>,
+    /// As bit codes need it, made when the first asks for it.
+    rotated: OnceLock<Vec<f32>>,
 }
 
 impl PreparedQuery {
@@ -28,7 +31,7 @@ impl PreparedQuery {
         }
         let mut vector = vector.to_vec();
         prepare_vector(distance, &mut vector).map_err(|message| Error::invalid("vector", message))?;
-        Ok(Self { distance, vector: vector.into() })
+        Ok(Self { distance, vector: vector.into(), rotated: OnceLock::new() })
     }
 
     /// How the space compares.
@@ -39,6 +42,11 @@ impl PreparedQuery {
     /// The components; of unit length under cosine.
     pub fn vector(&self) -> &[f32] {
         &self.vector
+    }
+
+    /// The components behind the rotation of bit codes.
+    pub(crate) fn rotated(&self) -> &[f32] {
+        self.rotated.get_or_init(|| bits::rotated(&self.vector))
     }
 
     /// The components, shared.

@@ -372,7 +372,7 @@ impl<'a> Search<'a> {
                 better => better,
             };
             let Scratch { bit_query, scan, .. } = scratch;
-            bits.prepare(self.query.vector(), bit_query);
+            bits.prepare(self.query.rotated(), bit_query);
             let judge = (target, unit);
             let mut found = match allow {
                 None => bits.scan(bit_query, taking(0..nodes), self.k, judge, scan),
@@ -410,7 +410,7 @@ impl<'a> Search<'a> {
         let (target, unit) = match (coded, self.graph.codes(), self.graph.bits()) {
             (Some((codes, unit)), ..) => (Target::Code(codes, &code), unit),
             (None, None, Some(bits)) => {
-                bits.prepare(self.query.vector(), &mut bit_target);
+                bits.prepare(self.query.rotated(), &mut bit_target);
                 (Target::Bits(bits, &bit_target), 1.0)
             }
             _ => (Target::Float(floats, self.query.vector()), 1.0),

@@ -45,6 +45,14 @@ pub(crate) fn code_distances(codes: Codes<'_>, from: &[i8], nodes: &[u32], out: 
     out.extend(nodes.iter().map(|node| code_distance(codes.kernel, from, codes.code(*node))));
 }
 
+/// Whether [`bit_sums`] looks at planes on this machine.
+pub(crate) fn needs_planes() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return !x86::has_wide_sums();
+    #[cfg(not(target_arch = "x86_64"))]
+    true
+}
+
 /// Planes of a bit code's query: plane p of the word w, at `8 w + p`, has bit p of each component (two's complement).
 pub(crate) fn bit_planes(components: &[i8], planes: &mut Vec<u64>) {
     planes.clear();

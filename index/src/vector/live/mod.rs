@@ -1,8 +1,8 @@
 //! The vectors of a memtable: appended to by one, searched by many, without copies.
 //!
 //! Rows are searchable as soon as they are appended: a search walks the live graph for the rows it has reached and scans
-//! the rest, by int8 codes where they are many, with the order of the best settled by f32. The graph is fed by a thread of the collection; nothing waits for it. It must not know the log, points or
-//! deletion: which rows a search may return comes as a number of visible rows and a bitmap.
+//! the rest, by codes where they are many, with the order of the best settled by f32. The graph is fed by a thread of the
+//! collection; nothing waits for it. It must not know the log, points or deletion: which rows a search may return comes as a number of visible rows and a bitmap.
 
 mod codes;
 mod graph;
@@ -18,7 +18,8 @@ use crate::schema::Distance;
 use crate::search::MAX_EF;
 use crate::vector::distance;
 use crate::vector::exact::TopK;
-use crate::vector::live::codes::{Block, CodeScan, LiveCodes};
+use crate::vector::kernels::prefetch;
+use crate::vector::live::codes::LiveCodes;
 use crate::vector::live::graph::LiveGraph;
 use crate::vector::plan::{ExactReason, Strategy};
 use crate::vector::query::PreparedQuery;
@@ -36,9 +37,8 @@ const MAX_FILTERED_EF: usize = 1_000;
 const PARALLEL_COMPONENTS: usize = 8 << 20;
 /// Rows from which a scan goes by codes; fewer are compared exactly.
 const CODE_ROWS: u64 = 1_024;
-/// Rows whose order f32 decides, per hit wanted and beside them: codes are off by some thousandths of the distance.
-const RESCORE_PER_HIT: usize = 4;
-const RESCORE_AT_LEAST: usize = 40;
+/// Rows that get bit codes in one go, about: a few milliseconds.
+const BIT_ROWS: usize = 1_024;
 
 /// Set once, when the row is appended; `None` inside: the row has no vector.
 type RowSlot = OnceLock<Option<Arc<[f32]>>>;
@@ -173,6 +173,13 @@ impl LiveVectors {
         last.saturating_sub(first) as usize
     }
 
+    /// Gives bit codes to some rows that have none, so that searches scan them faster. Worth it while somebody searches; one
+    /// thread at a time.
+    pub fn quicken_scans(&self) {
+        let chunks = self.chunks.read();
+        self.codes.give_bits(BIT_ROWS, self.dimension, |row| vector_of(&chunks, row));
+    }
+
     /// The `k` nearest of the rows below `visible_rows` that `allow` holds (`None`: all), best first, and how they were
     /// found. A query made for another space finds nothing.
     pub fn search(
@@ -183,6 +190,19 @@ impl LiveVectors {
         allow: Option<&RoaringBitmap>,
         visible_rows: u32,
     ) -> (Vec<Scored>, Strategy) {
+        self.search_above(query, k, params, allow, visible_rows, f32::NEG_INFINITY)
+    }
+
+    /// [`Self::search`] where `k` hits that score `floor` are known from elsewhere: rows that score less may be left out.
+    pub fn search_above(
+        &self,
+        query: &PreparedQuery,
+        k: usize,
+        params: &SearchParams,
+        allow: Option<&RoaringBitmap>,
+        visible_rows: u32,
+        floor: f32,
+    ) -> (Vec<Scored>, Strategy) {
         let visible = visible_rows.min(self.len() as u32);
         let allowed = |below: u32| allow.map_or(u64::from(below), |allow| allow.range_cardinality(0..below));
         let rows = allowed(visible);
@@ -190,8 +210,7 @@ impl LiveVectors {
         if !fits || k == 0 || rows == 0 {
             return (Vec::new(), Strategy::Exact { rows: 0, reason: ExactReason::FewRows });
         }
-        let snapshot =
-            Snapshot { vectors: self.chunks.read().clone(), codes: self.codes.blocks(), query, k, allow };
+        let snapshot = Snapshot { live: self, vectors: self.chunks.read().clone(), query, k, allow, floor };
         if params.exact {
             let reason = ExactReason::Requested;
             return (snapshot.scan(0, visible).into_sorted(), Strategy::Exact { rows, reason });
@@ -260,11 +279,12 @@ fn vector_of(chunks: &[Arc<[RowSlot]>], row: u32) -> Option<&Arc<[f32]>> {
 
 /// What one search looks at.
 struct Snapshot<'a> {
+    live: &'a LiveVectors,
     vectors: Vec<Arc<[RowSlot]>>,
-    codes: Vec<Arc<Block>>,
     query: &'a PreparedQuery,
     k: usize,
     allow: Option<&'a RoaringBitmap>,
+    floor: f32,
 }
 
 impl Snapshot<'_> {
@@ -285,11 +305,16 @@ impl Snapshot<'_> {
 
     /// The best of the allowed rows in `from..to` by code, then by vector.
     fn scan_codes(&self, from: u32, to: u32) -> TopK {
-        let keep = self.k.saturating_mul(RESCORE_PER_HIT).saturating_add(RESCORE_AT_LEAST);
-        let mut scan = CodeScan::new(self.query.distance(), self.query.vector(), keep);
-        self.codes.iter().for_each(|block| scan.scan(block, (from, to), self.allow));
+        let mut scan = self.live.codes.scan_for(self.query, self.k, self.floor);
+        self.live.codes.blocks().iter().for_each(|block| scan.scan(block, (from, to), self.allow));
+        // All at once: fetched one after the other, each would be waited for.
+        let vectors: Vec<(u32, &Arc<[f32]>)> = scan
+            .into_rows()
+            .filter_map(|row| Some((row, vector_of(&self.vectors, row)?)))
+            .inspect(|(_, vector)| prefetch(vector))
+            .collect();
         let mut top = TopK::new(self.k);
-        scan.into_rows().for_each(|row| self.offer(row, &mut top));
+        vectors.into_iter().for_each(|(row, vector)| top.offer(row, self.score(vector)));
         top
     }
 
@@ -304,8 +329,12 @@ impl Snapshot<'_> {
 
     fn offer(&self, row: u32, top: &mut TopK) {
         if let Some(vector) = vector_of(&self.vectors, row) {
-            top.offer(row, distance::score(self.query.distance(), self.query.vector(), vector));
+            top.offer(row, self.score(vector));
         }
+    }
+
+    fn score(&self, vector: &[f32]) -> f32 {
+        distance::score(self.query.distance(), self.query.vector(), vector)
     }
 }
 
@@ -351,6 +380,46 @@ mod tests {
                     total += recall(&found, &expected);
                 }
                 assert!(total / 40.0 >= 0.95, "{distance:?}: recall {}", total / 40.0);
+            }
+        }
+    }
+
+    #[test]
+    fn bits_lose_nothing_and_what_lies_below_the_floor_may_stay_away() {
+        let (dimension, rows) = (96, 6_000);
+        for distance in [Distance::Cosine, Distance::Dot, Distance::Euclidean] {
+            let vectors = clustered(distance, rows, dimension, 1);
+            let live = LiveVectors::new(distance, dimension);
+            let mut all: Vec<Option<&[f32]>> = vectors.chunks(dimension).map(Some).collect();
+            all.iter_mut().step_by(7).for_each(|vector| *vector = None);
+            for batch in all.chunks(150) {
+                live.append(batch);
+                live.quicken_scans();
+            }
+            assert!(live.codes.blocks_with_bits() > 30);
+            let some: RoaringBitmap = (0..rows as u32).filter(|row| row % 3 > 0).collect();
+            let queries = clustered(distance, 40, dimension, 99);
+            for allow in [None, Some(&some)] {
+                let mut total = 0.0;
+                for query in queries.chunks(dimension) {
+                    let query = PreparedQuery::new(distance, dimension, query).unwrap();
+                    let search = |params: &SearchParams, floor| {
+                        live.search_above(&query, 10, params, allow, rows as u32, floor)
+                    };
+                    let (expected, _) = search(&EXACT, f32::NEG_INFINITY);
+                    let (found, strategy) = search(&SearchParams::default(), f32::NEG_INFINITY);
+                    assert!(matches!(strategy, Strategy::Codes { .. }), "{strategy:?}");
+                    total += recall(&found, &expected);
+                    let floor = expected[4].score;
+                    let (found, _) = search(&SearchParams::default(), floor);
+                    let above = expected.iter().take_while(|hit| hit.score >= floor).count();
+                    total += recall(&found[..found.len().min(above)], &expected[..above]);
+                    let out_of_reach = expected[0]
+                        .score
+                        .mul_add(0.5, if distance == Distance::Euclidean { 0.0 } else { 10.0 });
+                    assert!(search(&SearchParams::default(), out_of_reach).0.is_empty(), "{distance:?}");
+                }
+                assert!(total / 80.0 >= 0.98, "{distance:?}: recall {}", total / 80.0);
             }
         }
     }
