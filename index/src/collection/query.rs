@@ -15,6 +15,8 @@ use crate::fusion::{Fused, Ranking, fuse};
 use crate::keyword::{CollectionTextStats, KeywordQuery, highlight};
 use crate::payload::CheckedFilter;
 use crate::plan::Plan;
+use crate::recall::RecallMeter;
+use crate::schema::RecallTarget;
 use crate::search::{Hit, Leg, LegScore, SearchRequest, SearchResponse, VectorLeg};
 use crate::segment::Part;
 use crate::vector::{PreparedQuery, SearchParams};
@@ -32,6 +34,7 @@ impl Collection {
         let plan = Plan::new(request, &snapshot.schema)?;
         self.note_search(&snapshot);
         let mut search = Search::prepare(&snapshot, request, plan)?;
+        search.aim(&self.recall);
         search.observe =
             request.vector.as_ref().is_some_and(|leg| !leg.exact) && self.maintenance.recall.picks();
         let response = search.run()?;
@@ -51,12 +54,23 @@ struct Search<'a> {
     words: Option<KeywordQuery>,
     /// Rows that may be found, by part; `None`: all of the part.
     allowed: Vec<Option<RoaringBitmap>>,
+    /// Recall that the vector leg is to reach, and what it has to aim at for that.
+    recall: (RecallTarget, RecallTarget),
     steps: Vec<String>,
     phases: Vec<(&'static str, u64)>,
     /// Whether to keep what the vector leg finds...
     observe: bool,
-    /// ...here: hits wanted, and the scores of those found.
-    observed: Option<(usize, Vec<f32>)>,
+    /// ...here.
+    observed: Option<Observed>,
+}
+
+/// What a vector leg found.
+struct Observed {
+    /// Hits wanted.
+    wanted: usize,
+    scores: Vec<f32>,
+    /// Whether a graph was walked.
+    walked: bool,
 }
 
 impl<'a> Search<'a> {
@@ -80,6 +94,7 @@ impl<'a> Search<'a> {
             vector,
             words,
             allowed,
+            recall: Default::default(),
             steps: Vec::new(),
             phases: Vec::new(),
             observe: false,
@@ -87,11 +102,27 @@ impl<'a> Search<'a> {
         };
         if request.explain {
             search.steps = search.plan.describe();
-            search.explain_target();
             search.explain_filter(filter.as_ref());
             search.phase("filter", started);
         }
         Ok(search)
+    }
+
+    /// Sets what the vector leg aims at.
+    fn aim(&mut self, recall: &RecallMeter) {
+        let (Some(leg), Some(space)) = (&self.request.vector, self.plan.space) else { return };
+        let of_space = self.snapshot.schema.vectors.get(space).map(|space| space.index.recall_target);
+        let target = leg.recall_target.or(of_space).unwrap_or_default();
+        self.recall = (target, recall.aim(space, target));
+        if self.request.explain && leg.ef.is_none() && !leg.exact {
+            let (target, aim) = (target.get(), self.recall.1.get());
+            let as_sampled = if aim == target {
+                String::new()
+            } else {
+                format!(", for which samples ask beams of {aim:.4}")
+            };
+            self.steps.push(format!("vector leg aims at recall {target}{as_sampled}"));
+        }
     }
 
     fn run(&mut self) -> Result<SearchResponse> {
@@ -160,7 +191,7 @@ impl<'a> Search<'a> {
             return Err(Error::Internal("a vector leg without a vector".into()));
         };
         let params = self.params_of(leg);
-        let mut scored = Vec::new();
+        let (mut scored, mut walked) = (Vec::new(), false);
         for (part, (view, allowed)) in self.snapshot.parts.iter().zip(&self.allowed).enumerate() {
             if allowed.as_ref().map_or(view.rows == 0, RoaringBitmap::is_empty) {
                 continue;
@@ -179,6 +210,7 @@ impl<'a> Search<'a> {
                     None => continue,
                 },
             };
+            walked |= strategy.follows_a_target();
             if self.request.explain {
                 self.steps.push(format!("{}: vectors by {}", name_of(view), strategy.describe()));
             }
@@ -186,14 +218,16 @@ impl<'a> Search<'a> {
         }
         let best = best(scored, candidates);
         if self.observe && self.observed.is_none() {
-            self.observed = Some((candidates, best.iter().map(|(_, score)| *score).collect()));
+            let scores = best.iter().map(|(_, score)| *score).collect();
+            self.observed = Some(Observed { wanted: candidates, scores, walked });
         }
         Ok(best)
     }
 
     /// What a comparison with the truth needs, if this search is to be compared.
     fn shadow(&mut self, snapshot: &Arc<Snapshot>, collection: Weak<Collection>) -> Option<Shadow> {
-        let (wanted, found) = self.observed.take()?;
+        let Observed { wanted, scores, walked } = self.observed.take()?;
+        let chosen = walked && self.request.vector.as_ref().is_some_and(|leg| leg.ef.is_none());
         Some(Shadow {
             collection,
             snapshot: Arc::clone(snapshot),
@@ -201,7 +235,8 @@ impl<'a> Search<'a> {
             query: self.vector.take()?,
             allowed: std::mem::take(&mut self.allowed),
             wanted,
-            found,
+            found: scores,
+            aimed: chosen.then_some(self.recall.0),
         })
     }
 
@@ -291,10 +326,7 @@ impl<'a> Search<'a> {
     }
 
     fn params_of(&self, leg: &VectorLeg) -> SearchParams {
-        let space = self.plan.space.and_then(|space| self.snapshot.schema.vectors.get(space));
-        let of_space = space.map(|space| space.index.recall_target);
-        let recall_target = leg.recall_target.or(of_space).unwrap_or_default();
-        SearchParams { ef: leg.ef, exact: leg.exact, recall_target }
+        SearchParams { ef: leg.ef, exact: leg.exact, recall_target: self.recall.1 }
     }
 
     fn view(&self, part: usize) -> Result<&'a PartView> {
@@ -303,13 +335,6 @@ impl<'a> Search<'a> {
 
     fn id_of(&self, (part, row): Place) -> Result<String> {
         Ok(self.view(part)?.row(row)?.id().to_owned())
-    }
-
-    fn explain_target(&mut self) {
-        if let Some(leg) = self.request.vector.as_ref().filter(|leg| leg.ef.is_none() && !leg.exact) {
-            let target = self.params_of(leg).recall_target.get();
-            self.steps.push(format!("vector leg aims at recall {target}"));
-        }
     }
 
     fn explain_filter(&mut self, filter: Option<&CheckedFilter>) {

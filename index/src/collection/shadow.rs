@@ -33,6 +33,8 @@ pub(super) struct Shadow {
     pub(super) wanted: usize,
     /// Scores of the hits.
     pub(super) found: Vec<f32>,
+    /// What was aimed at, where the engine chose how wide to walk.
+    pub(super) aimed: Option<RecallTarget>,
 }
 
 impl Sample for Shadow {
@@ -47,7 +49,7 @@ impl Sample for Shadow {
             of = truth.len(),
             "a search was compared with the truth"
         );
-        collection.recall.record(self.space, found as u64, truth.len() as u64);
+        collection.recall.record(self.space, found as u64, truth.len() as u64, self.aimed);
     }
 
     fn dropped(&self) {

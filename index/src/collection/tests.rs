@@ -360,6 +360,35 @@ fn sampled_recall_tells_bad_searches_from_good_ones() {
 }
 
 #[test]
+fn samples_that_miss_hits_make_searches_aim_higher_and_perfect_ones_lower() {
+    let mut rng = StdRng::seed_from_u64(13);
+    let options = StoreOptions { sampled_recall_share: 0.0, ..StoreOptions::default() };
+    let store = Store::open_in(memory(), options).unwrap();
+    let collection = store.create_collection("c", schema()).unwrap();
+    let points: Vec<Point> = (0..20).map(|i| point(&mut rng, format!("p{i}"), None)).collect();
+    collection.write(upsert(&points)).unwrap();
+    let target = RecallTarget::new(0.9, "").unwrap();
+    let mut request = search(Some(point(&mut rng, String::new(), None).vector), None);
+    request.explain = true;
+    request.vector.as_mut().unwrap().recall_target = Some(target);
+    // What samples ask for, once they ask for anything else than the target.
+    let aim = || {
+        let plan = collection.search(&request).unwrap().plan;
+        let step = plan.iter().find(|step| step.starts_with("vector leg aims at recall 0.9")).unwrap();
+        step.split("samples ask beams of ").nth(1).map(|aim| aim.parse::<f32>().unwrap())
+    };
+    assert_eq!(aim(), None);
+    (0..300).for_each(|_| collection.recall.record(1, 0, 10, Some(target)));
+    assert_eq!(aim(), None, "the other space");
+    (0..300).for_each(|_| collection.recall.record(0, 0, 10, None));
+    assert_eq!(aim(), None, "the width was not the engine's choice");
+    (0..300).for_each(|_| collection.recall.record(0, 0, 10, Some(target)));
+    assert!(aim().unwrap() > 0.98, "{:?}", aim());
+    (0..3_000).for_each(|_| collection.recall.record(0, 10, 10, Some(target)));
+    assert!((0.79..0.85).contains(&aim().unwrap()), "{:?}", aim());
+}
+
+#[test]
 fn statistics_tell_deleted_rows_and_indexes() {
     let mut rng = StdRng::seed_from_u64(12);
     let mut schema = schema();

@@ -116,6 +116,12 @@ impl RecallTarget {
         Err(Error::invalid(field, format!("{target} is not between {least} and {most}")))
     }
 
+    /// The target nearest to a share that may be out of bounds; the default for NaN.
+    pub(crate) fn nearest(share: f32) -> Self {
+        let (least, most) = RECALL_TARGET_RANGE;
+        if share.is_nan() { Self::DEFAULT } else { Self(share.clamp(least, most)) }
+    }
+
     /// The share.
     pub fn get(self) -> f32 {
         self.0

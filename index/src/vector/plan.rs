@@ -238,6 +238,11 @@ pub enum ExactReason {
 }
 
 impl Strategy {
+    /// Whether the recall aimed at decided how wide to walk.
+    pub(crate) fn follows_a_target(&self) -> bool {
+        matches!(self, Self::Graph { .. } | Self::GraphSkipping { .. } | Self::GraphAmong { .. })
+    }
+
     /// A line for `explain`.
     pub fn describe(&self) -> String {
         match self {
