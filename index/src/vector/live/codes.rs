@@ -120,9 +120,9 @@ impl LiveCodes {
         let from = self.with_bits.load(Ordering::Relaxed);
         let waiting: Vec<Arc<Block>> = {
             let blocks = self.blocks.read();
-            let full = blocks.partition_point(|block| block.scales.len() >= BLOCK_ROWS);
             // All but the last won't grow, however few rows they have.
-            let whole = full.max(blocks.len().saturating_sub(1));
+            let grows = blocks.last().is_some_and(|last| last.scales.len() < BLOCK_ROWS);
+            let whole = blocks.len() - usize::from(grows);
             blocks.get(from..whole).unwrap_or_default().to_vec()
         };
         if waiting.is_empty() || dimension < BITS_FROM_DIMENSION {
