@@ -22,14 +22,14 @@ pub const HEADER_BYTES: usize = 64;
 /// Bytes behind the body.
 pub const FOOTER_BYTES: usize = 24;
 const MAGIC: &[u8; 8] = b"RAGSTONE";
+const FOOTER_MAGIC: &[u8; 8] = b"RAGSEND\n";
+const WRITE_BUFFER_BYTES: usize = 256 << 10;
 
 /// Where rows of `row_bytes` each lie in a file whose body is nothing else. No row is too many to be asked about.
 pub(crate) fn place_of_rows(rows: Range<usize>, row_bytes: usize) -> Range<usize> {
     let at = |row: usize| row.saturating_mul(row_bytes).saturating_add(HEADER_BYTES);
     at(rows.start)..at(rows.end)
 }
-const FOOTER_MAGIC: &[u8; 8] = b"RAGSEND\n";
-const WRITE_BUFFER_BYTES: usize = 256 << 10;
 
 /// A kind of file and the newest version of its format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -33,8 +33,7 @@ impl Collection {
         let snapshot = self.snapshot_at(request.min_seq_no)?;
         let plan = Plan::new(request, &snapshot.schema)?;
         self.note_search(&snapshot);
-        let mut search = Search::prepare(&snapshot, request, plan)?;
-        search.aim(&self.recall);
+        let mut search = Search::prepare(&snapshot, request, plan, &self.recall)?;
         search.observe =
             request.vector.as_ref().is_some_and(|leg| !leg.exact) && self.maintenance.recall.picks();
         let response = search.run()?;
@@ -54,8 +53,10 @@ struct Search<'a> {
     words: Option<KeywordQuery>,
     /// Rows that may be found, by part; `None`: all of the part.
     allowed: Vec<Option<RoaringBitmap>>,
-    /// Recall that the vector leg is to reach, and what it has to aim at for that.
-    recall: (RecallTarget, RecallTarget),
+    /// Recall that the vector leg is to reach...
+    target: RecallTarget,
+    /// ...and what it has to aim at for that.
+    aim: RecallTarget,
     steps: Vec<String>,
     phases: Vec<(&'static str, u64)>,
     /// Whether to keep what the vector leg finds...
@@ -74,15 +75,23 @@ struct Observed {
 }
 
 impl<'a> Search<'a> {
-    fn prepare(snapshot: &'a Snapshot, request: &'a SearchRequest, plan: Plan) -> Result<Self> {
+    fn prepare(
+        snapshot: &'a Snapshot,
+        request: &'a SearchRequest,
+        plan: Plan,
+        recall: &RecallMeter,
+    ) -> Result<Self> {
         let filter = snapshot.check(request.filter.as_ref())?;
-        let vector = match (&request.vector, plan.space.and_then(|space| snapshot.schema.vectors.get(space)))
-        {
+        let space = plan.space.and_then(|space| snapshot.schema.vectors.get(space));
+        let vector = match (&request.vector, space) {
             (Some(leg), Some(space)) => {
                 Some(PreparedQuery::new(space.distance, space.dimension as usize, &leg.vector)?)
             }
             _ => None,
         };
+        let of_request = request.vector.as_ref().and_then(|leg| leg.recall_target);
+        let target = of_request.or(space.map(|space| space.index.recall_target)).unwrap_or_default();
+        let aim = plan.space.map_or(target, |space| recall.aim(space, target));
         let words = request.keyword.as_ref().map(|leg| KeywordQuery::new(&leg.text));
         let started = Instant::now();
         let allowed =
@@ -94,7 +103,8 @@ impl<'a> Search<'a> {
             vector,
             words,
             allowed,
-            recall: Default::default(),
+            target,
+            aim,
             steps: Vec::new(),
             phases: Vec::new(),
             observe: false,
@@ -102,27 +112,11 @@ impl<'a> Search<'a> {
         };
         if request.explain {
             search.steps = search.plan.describe();
+            search.explain_target();
             search.explain_filter(filter.as_ref());
             search.phase("filter", started);
         }
         Ok(search)
-    }
-
-    /// Sets what the vector leg aims at.
-    fn aim(&mut self, recall: &RecallMeter) {
-        let (Some(leg), Some(space)) = (&self.request.vector, self.plan.space) else { return };
-        let of_space = self.snapshot.schema.vectors.get(space).map(|space| space.index.recall_target);
-        let target = leg.recall_target.or(of_space).unwrap_or_default();
-        self.recall = (target, recall.aim(space, target));
-        if self.request.explain && leg.ef.is_none() && !leg.exact {
-            let (target, aim) = (target.get(), self.recall.1.get());
-            let as_sampled = if aim == target {
-                String::new()
-            } else {
-                format!(", for which samples ask beams of {aim:.4}")
-            };
-            self.steps.push(format!("vector leg aims at recall {target}{as_sampled}"));
-        }
     }
 
     fn run(&mut self) -> Result<SearchResponse> {
@@ -236,7 +230,7 @@ impl<'a> Search<'a> {
             allowed: std::mem::take(&mut self.allowed),
             wanted,
             found: scores,
-            aimed: chosen.then_some(self.recall.0),
+            aimed: chosen.then_some(self.target),
         })
     }
 
@@ -326,7 +320,7 @@ impl<'a> Search<'a> {
     }
 
     fn params_of(&self, leg: &VectorLeg) -> SearchParams {
-        SearchParams { ef: leg.ef, exact: leg.exact, recall_target: self.recall.1 }
+        SearchParams { ef: leg.ef, exact: leg.exact, recall_target: self.aim }
     }
 
     fn view(&self, part: usize) -> Result<&'a PartView> {
@@ -335,6 +329,18 @@ impl<'a> Search<'a> {
 
     fn id_of(&self, (part, row): Place) -> Result<String> {
         Ok(self.view(part)?.row(row)?.id().to_owned())
+    }
+
+    fn explain_target(&mut self) {
+        if self.request.vector.as_ref().is_some_and(|leg| leg.ef.is_none() && !leg.exact) {
+            let (target, aim) = (self.target.get(), self.aim.get());
+            let as_sampled = if aim == target {
+                String::new()
+            } else {
+                format!(", for which samples ask beams of {aim:.4}")
+            };
+            self.steps.push(format!("vector leg aims at recall {target}{as_sampled}"));
+        }
     }
 
     fn explain_filter(&mut self, filter: Option<&CheckedFilter>) {

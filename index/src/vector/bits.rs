@@ -46,7 +46,7 @@ const STEP: usize = 64;
 /// Rows with the best estimates that a scan compares first, per hit wanted.
 const SEEDS_PER_HIT: usize = 2;
 /// Estimates that are passed over together when none of them is low enough.
-pub(crate) const GLANCED_AT: usize = 32;
+const GLANCED_AT: usize = 32;
 /// Rows that a scan compares at once.
 const COMPARED_AT_ONCE: usize = 32;
 /// Vectors that stand as queries in the check of a column's codes.
@@ -81,6 +81,17 @@ impl Rotation {
     pub(crate) fn of(dimension: usize) -> Self {
         let flip = |at: usize| if sign(at / dimension.max(1), at % dimension.max(1)) { 1 << 31 } else { 0 };
         Self { flips: (0..ROUNDS * dimension).map(flip).collect(), dimension }
+    }
+
+    /// The mean of some vectors, rotated.
+    pub(crate) fn mean<'a>(&self, vectors: impl Iterator<Item = &'a [f32]> + Clone) -> Vec<f32> {
+        let part = 1.0 / vectors.clone().count().max(1) as f32;
+        let mut mean = vec![0.0; self.dimension];
+        for vector in vectors {
+            mean.iter_mut().zip(vector).for_each(|(sum, x)| *sum += x * part);
+        }
+        self.apply(&mut mean);
+        mean
     }
 
     fn apply(&self, vector: &mut [f32]) {
@@ -373,18 +384,13 @@ impl BitCodes<'_> {
                 }
                 nearest.compare(compared, distances);
             }
-            let mut bound = nearest.bound() * unit;
-            for (nodes, lowest) in block.chunks(GLANCED_AT).zip(lowest.chunks(GLANCED_AT)) {
-                if !any_below(lowest, bound) {
-                    continue;
-                }
-                let promising = nodes.iter().zip(lowest).filter(|(_, lowest)| **lowest < bound);
-                compared.extend(promising.map(|(node, _)| *node));
-                if compared.len() >= COMPARED_AT_ONCE {
+            each_below(lowest, nearest.bound() * unit, |at| {
+                compared.extend(block.get(at));
+                if compared.len() == COMPARED_AT_ONCE {
                     nearest.compare(compared, distances);
-                    bound = nearest.bound() * unit;
                 }
-            }
+                nearest.bound() * unit
+            });
             nearest.compare(compared, distances);
         }
     }
@@ -395,29 +401,34 @@ pub(crate) fn taking(mut nodes: impl Iterator<Item = u32>) -> impl FnMut(&mut [u
     move |places| places.iter_mut().zip(nodes.by_ref()).map(|(place, node)| *place = node).count()
 }
 
-/// Whether a number is less than the bound: counted for many at once, where a branch for each costs more than the number.
-pub(crate) fn any_below(numbers: &[f32], bound: f32) -> bool {
-    numbers.iter().map(|number| u32::from(*number < bound)).sum::<u32>() > 0
+/// Calls `take` with the place of each number that is less than the bound, which is what the call before gave.
+#[inline]
+pub(crate) fn each_below(numbers: &[f32], mut bound: f32, mut take: impl FnMut(usize) -> f32) {
+    for (numbers, first) in numbers.chunks(GLANCED_AT).zip((0..).step_by(GLANCED_AT)) {
+        // Counted for many at once: a branch for each costs more than the number.
+        if numbers.iter().map(|number| u32::from(*number < bound)).sum::<u32>() == 0 {
+            continue;
+        }
+        for (number, at) in numbers.iter().zip(first..) {
+            if *number < bound {
+                bound = take(at);
+            }
+        }
+    }
 }
 
 /// Where the `most` smallest of some numbers stand.
 fn smallest(numbers: &[f32], most: usize) -> impl Iterator<Item = usize> + use<> {
     let mut largest_first: BinaryHeap<(OrderedDistance, usize)> = BinaryHeap::new();
-    let mut bound = f32::INFINITY;
-    for (numbers, first) in numbers.chunks(GLANCED_AT).zip((0..).step_by(GLANCED_AT)) {
-        if !any_below(numbers, bound) {
-            continue;
+    each_below(numbers, f32::INFINITY, |at| {
+        let number = numbers.get(at).copied().unwrap_or(f32::INFINITY);
+        largest_first.push((OrderedDistance(number), at));
+        if largest_first.len() <= most {
+            return f32::INFINITY;
         }
-        for (number, at) in numbers.iter().zip(first..) {
-            if *number < bound {
-                largest_first.push((OrderedDistance(*number), at));
-                if largest_first.len() > most {
-                    largest_first.pop();
-                    bound = largest_first.peek().map_or(f32::INFINITY, |(largest, _)| largest.0);
-                }
-            }
-        }
-    }
+        largest_first.pop();
+        largest_first.peek().map_or(f32::INFINITY, |(largest, _)| largest.0)
+    });
     largest_first.into_iter().map(|(_, at)| at)
 }
 
@@ -493,13 +504,8 @@ impl EncodedBits {
         let dimension = floats.dimension;
         let stride = record_words(dimension);
         let rotation = Rotation::of(dimension);
-        let mut centre = vec![0.0_f32; dimension];
         let members = sample(nodes, CENTRE_VECTORS);
-        for node in &members {
-            let part = 1.0 / members.len() as f32;
-            centre.iter_mut().zip(floats.vector(*node)).for_each(|(sum, x)| *sum += x * part);
-        }
-        rotation.apply(&mut centre);
+        let centre = rotation.mean(members.iter().map(|node| floats.vector(*node)));
         let mut records = vec![0; nodes.checked_mul(stride)?];
         let encode_all = |rest: &mut Vec<f32>, (piece, records): (usize, &mut [u64])| {
             let nodes = piece * PASS_ROWS..;

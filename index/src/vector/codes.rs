@@ -160,6 +160,12 @@ pub(crate) fn sample(count: usize, most: usize) -> Vec<u32> {
     (0..wanted.min(count)).map(|i| (i * count / wanted) as u32).collect()
 }
 
+/// What rounding adds to the square of a component's error, in steps of the code.
+pub(crate) const ROUNDING: f32 = 1.0 / 12.0;
+/// Standard errors of a code's distance within which a candidate may still be among the nearest: the difference of two
+/// such distances has 1.4 standard errors, and three times that is passed by one in a thousand.
+pub(crate) const REACH_ERRORS: f32 = 4.2;
+
 /// Which row of the column a node of the graph stands for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum RowMap<'a> {
@@ -323,7 +329,6 @@ impl Target<'_> {
     /// Standard error of the distance to a node, from the rounding of both codes, which moves each component by an
     /// rms of `1 / sqrt(12)`; 0 between vectors, unknown and hence infinite between bits.
     pub(crate) fn error(&self, node: u32, distance: f32) -> f32 {
-        const ROUNDING: f32 = 1.0 / 12.0;
         match self {
             Self::Float(..) => 0.0,
             Self::Bits(..) => f32::INFINITY,

@@ -17,7 +17,7 @@ use crate::schema::{Distance, Quantization, VectorStorage};
 use crate::search::MAX_EF;
 use crate::vector::bits::{BitCodes, candidates_for, taking};
 use crate::vector::calibrate::beam_for;
-use crate::vector::codes::{Floats, RowMap, Target};
+use crate::vector::codes::{Floats, REACH_ERRORS, RowMap, Target};
 use crate::vector::distance::{self, CodeKernel};
 use crate::vector::exact;
 use crate::vector::graph::filtered::search_among;
@@ -37,9 +37,6 @@ const RESCORE_AT_LEAST: usize = 30;
 /// After a filtered walk more need it: the nearest allowed nodes may lie far out, where distances differ by less than the
 /// error of a code.
 const RESCORE_FILTERED: usize = 2_048;
-/// Standard errors of a code's distance within which a candidate may still be among the nearest: the difference of two
-/// such distances has 1.4 standard errors, and three times that is passed by one in a thousand.
-const RESCORE_ERRORS: f32 = 4.2;
 /// A walk among allowed nodes starts from those that a walk with this beam meets...
 const AMONG_START_EF: usize = 16;
 /// ...with a beam wider by this when none of those is allowed: then the filter goes against the query...
@@ -446,7 +443,7 @@ impl<'a> Search<'a> {
             kernels::prefetch(floats.vector(candidate.node));
             if nodes.len() == self.k {
                 farthest =
-                    candidate.distance + target.error(candidate.node, candidate.distance) * RESCORE_ERRORS;
+                    candidate.distance + target.error(candidate.node, candidate.distance) * REACH_ERRORS;
             }
         }
         let score = |node: &u32| Scored {

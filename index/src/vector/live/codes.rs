@@ -15,10 +15,8 @@ use parking_lot::RwLock;
 use roaring::RoaringBitmap;
 
 use crate::schema::Distance;
-use crate::vector::bits::{
-    BitCodes, BitQuery, GLANCED_AT, Rotation, any_below, encode_record, record_words, rotated,
-};
-use crate::vector::codes::OrderedDistance;
+use crate::vector::bits::{BitCodes, BitQuery, Rotation, each_below, encode_record, record_words};
+use crate::vector::codes::{OrderedDistance, REACH_ERRORS, ROUNDING};
 use crate::vector::distance::{CodeKernel, code_distance};
 use crate::vector::query::PreparedQuery;
 
@@ -28,9 +26,6 @@ const BLOCK_ROWS: usize = 256;
 const LARGEST_CODE: f32 = 127.0;
 /// Dimension from which bit codes tell anything.
 const BITS_FROM_DIMENSION: usize = 64;
-/// Standard errors of a product of codes by which a row may fall short and still be wanted: the difference of two such
-/// products has 1.4 standard errors, and three times that is passed by one in a thousand.
-const REACH_ERRORS: f32 = 4.2;
 /// Rows whose order f32 decides at most, per hit wanted and beside them.
 const RESCORE_PER_HIT: usize = 4;
 const RESCORE_AT_LEAST: usize = 40;
@@ -132,7 +127,8 @@ impl LiveCodes {
         let (mut rest, mut rows) = (Vec::with_capacity(dimension), 0);
         for block in waiting {
             let vectors: Vec<Option<V>> = block.rows().map(&vector_of).collect();
-            let centre = self.centre.get_or_init(|| rotated(&mean(vectors.iter().flatten(), dimension)));
+            let present = vectors.iter().flatten().map(AsRef::as_ref);
+            let centre = self.centre.get_or_init(|| rotation.mean(present));
             let stride = record_words(dimension);
             let mut records = vec![0; vectors.len() * stride];
             let finite = vectors.iter().zip(records.chunks_exact_mut(stride)).all(|(vector, record)| {
@@ -173,17 +169,6 @@ impl Block {
     fn rows(&self) -> std::ops::Range<u32> {
         self.first..self.first.saturating_add(self.scales.len() as u32)
     }
-}
-
-fn mean<'a, V: AsRef<[f32]> + 'a>(vectors: impl Iterator<Item = &'a V>, dimension: usize) -> Vec<f32> {
-    let (mut sums, mut count) = (vec![0.0_f32; dimension], 0_u32);
-    for vector in vectors {
-        sums.iter_mut().zip(vector.as_ref()).for_each(|(sum, x)| *sum += x);
-        count += 1;
-    }
-    // Of huge components the sum may overflow; what bits are relative to has to be finite, no more.
-    sums.iter_mut().for_each(|sum| *sum = if sum.is_finite() { *sum / count.max(1) as f32 } else { 0.0 });
-    sums
 }
 
 /// A row that a scan found.
@@ -291,17 +276,13 @@ impl<'a> CodeScan<'a> {
         }
         bits.lowest(&self.bit_query, &rows, &mut self.sums, &mut lowest);
         self.judged.0 += rows.len();
-        for (rows, lowest) in rows.chunks(GLANCED_AT).zip(lowest.chunks(GLANCED_AT)) {
-            if !any_below(lowest, self.farthest()) {
-                continue;
+        each_below(&lowest, self.farthest(), |at| {
+            self.judged.1 += 1;
+            if let Some(row) = rows.get(at) {
+                self.compare(block, block.first + row);
             }
-            for (row, lowest) in rows.iter().zip(lowest) {
-                if *lowest < self.farthest() {
-                    self.judged.1 += 1;
-                    self.compare(block, block.first + row);
-                }
-            }
-        }
+            self.farthest()
+        });
         (self.rows, self.lowest) = (rows, lowest);
     }
 
@@ -357,7 +338,6 @@ impl<'a> CodeScan<'a> {
     /// By how much the score of a row may be off: each code moves a component by an rms of `step / sqrt(12)`.
     #[inline]
     fn reach(&self, of_row: Scale, counts: f32) -> f32 {
-        const ROUNDING: f32 = 1.0 / 12.0;
         let (of_query, row_step, query_step) = (self.scale, of_row.step, self.scale.step);
         let square = of_query.square * row_step * row_step + of_row.square * query_step * query_step;
         REACH_ERRORS * counts * (square * ROUNDING).sqrt()
