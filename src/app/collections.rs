@@ -107,6 +107,9 @@ impl App {
                 Err(error) => Err(error.into()),
             });
         let (collection, created) = outcome.await?;
+        if created {
+            self.warm_up_for(vec![collection.schema()]);
+        }
         Ok((self.view(collection).await?, created))
     }
 

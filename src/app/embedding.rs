@@ -1,6 +1,7 @@
 //! Embedders as the application uses them: which one fills a space, whether it is still the one that filled it, the
 //! vectors of queries, and the vectors that rows lack.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -64,11 +65,15 @@ impl Embedding {
         Ok(self.service.info(name).await?)
     }
 
-    /// Loads the default embedder, so that the first query does not wait for it.
-    pub async fn warm_up(&self) {
-        let name = self.default_name();
-        if let Err(error) = self.service.warm_up(name).await {
-            tracing::warn!(embedder = name, %error, "the default embedder can't be used");
+    /// Loads the embedders that schemas name, so that the first query does not wait for them.
+    pub async fn warm_up(&self, schemas: &[Arc<CollectionSchema>]) {
+        let spaces = schemas.iter().flat_map(|schema| &schema.vectors);
+        let names: BTreeSet<&str> =
+            spaces.filter_map(|space| Some(space.embedder.as_ref()?.name.as_str())).collect();
+        for embedder in names {
+            if let Err(error) = self.service.warm_up(embedder).await {
+                tracing::warn!(embedder, %error, "an embedder can't be used");
+            }
         }
     }
 
@@ -247,14 +252,65 @@ pub fn put_column(
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-    use super::*;
+    use std::ops::Range;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use ragstone_index::schema::Distance;
+    use ragstone_ingest::embed::Embedder;
+    use ragstone_ingest::embed::service::ServiceOptions;
+
+    use super::*;
 
     fn space() -> VectorSpace {
         VectorSpace {
             embedder: Some(EmbedderRef { name: "e".into(), fingerprint: "f".into() }),
             ..VectorSpace::new("text", 2, Distance::Cosine)
         }
+    }
+
+    /// Counts the queries that it embeds.
+    #[derive(Debug)]
+    struct Counting(EmbedderInfo, AtomicUsize);
+
+    impl Embedder for Counting {
+        fn info(&self) -> &EmbedderInfo {
+            &self.0
+        }
+
+        fn token_spans(&self, _: &str) -> ragstone_ingest::Result<Vec<Range<usize>>> {
+            Ok(Vec::new())
+        }
+
+        fn embed_documents(&self, texts: &[&str]) -> ragstone_ingest::Result<Vec<Vec<f32>>> {
+            Ok(vec![vec![1.0, 0.0]; texts.len()])
+        }
+
+        fn embed_query(&self, _: &str) -> ragstone_ingest::Result<Vec<f32>> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            Ok(vec![1.0, 0.0])
+        }
+    }
+
+    #[tokio::test]
+    async fn an_embedder_that_collections_use_is_loaded_once_and_no_other() {
+        let info = EmbedderInfo { name: "e".into(), dimension: 2, max_tokens: 8, fingerprint: "f".into() };
+        let embedder = Arc::new(Counting(info, AtomicUsize::new(0)));
+        let registry = Arc::new(EmbedderRegistry::builtin().with(Arc::clone(&embedder) as Arc<dyn Embedder>));
+        let service = EmbedService::new(registry, ServiceOptions::default()).unwrap();
+        let embedding = Embedding::new(Arc::new(service));
+        let schema = |space| {
+            Arc::new(CollectionSchema {
+                vectors: vec![space],
+                payload: Vec::new(),
+                dynamic_payload: false,
+                description: String::new(),
+            })
+        };
+        let brought = schema(VectorSpace::new("v", 2, Distance::Cosine));
+        embedding.warm_up(&[Arc::clone(&brought)]).await;
+        assert_eq!(embedder.1.load(Ordering::Relaxed), 0, "clients bring the vectors");
+        embedding.warm_up(&[schema(space()), brought, schema(space())]).await;
+        assert_eq!(embedder.1.load(Ordering::Relaxed), 1);
     }
 
     fn rows(texts: [Option<&str>; 3], vectors: Option<[Option<[f32; 2]>; 3]>) -> RecordBatch {

@@ -27,6 +27,7 @@ pub mod workers;
 use std::sync::Arc;
 use std::time::Instant;
 
+use ragstone_index::schema::CollectionSchema;
 use ragstone_index::store::Store;
 use ragstone_ingest::embed::VectorCache;
 use ragstone_ingest::embed::registry::{EmbedderRegistry, RegistryOptions};
@@ -132,10 +133,16 @@ impl App {
         &self.document_streams
     }
 
-    /// Loads what the first query needs, in the background.
-    pub fn warm_up(self: &Arc<Self>) {
+    /// Loads what the first query needs, in the background. Where clients bring all vectors, that is no model.
+    pub fn warm_up(&self) {
+        let schemas = self.store.collections().iter().map(|collection| collection.schema()).collect();
+        self.warm_up_for(schemas);
+    }
+
+    /// Loads the embedders of these schemas, in the background.
+    fn warm_up_for(&self, schemas: Vec<Arc<CollectionSchema>>) {
         let embedding = self.embedding.clone();
-        tokio::spawn(async move { embedding.warm_up().await });
+        self.runtime.spawn(async move { embedding.warm_up(&schemas).await });
     }
 
     /// Cancelled when the server goes down.
