@@ -8,7 +8,7 @@ use roaring::RoaringBitmap;
 use crate::batch::EXPIRES_AT;
 use crate::directory::{Directory, huge_pages};
 use crate::error::{Error, ErrorKind, Result};
-use crate::file_format::{map_file, open_file};
+use crate::file_format::{map_file, open_file, place_of_rows};
 use crate::keyword::SegmentKeywords;
 use crate::schema::{CollectionSchema, VectorSpace, VectorStorage};
 use crate::segment::expiry::ExpiryIndex;
@@ -157,7 +157,9 @@ fn open_graph(
     }
     let (mapped, residency) = map_file(directory, &path, GRAPH, verify)?;
     let copy = match space.index.storage {
-        VectorStorage::Memory => huge_pages::copied(&mapped),
+        VectorStorage::Memory => {
+            huge_pages::copied(&mapped, |bytes| residency.release(place_of_rows(bytes, 1)))
+        }
         VectorStorage::Mapped => None,
     };
     if copy.is_some() {

@@ -14,7 +14,7 @@ use std::collections::BinaryHeap;
 
 use rayon::prelude::*;
 
-use crate::vector::codes::{Floats, OrderedDistance, Points, Target, sample};
+use crate::vector::codes::{Floats, NearestOf, OrderedDistance, Points, Target, sample};
 use crate::vector::distance::{self, CodeKernel};
 use crate::vector::graph::walk::Candidate;
 use crate::vector::kernels;
@@ -28,8 +28,10 @@ const LINE_WORDS: usize = 8;
 const LANES: usize = 16;
 /// Rounds of the rotation.
 const ROUNDS: usize = 4;
-/// Vectors whose mean stands for that of the column.
+/// Vectors whose mean stands for that of the column...
 const CENTRE_VECTORS: usize = 10_000;
+/// ...of which so many are read before their memory is given back: they lie all over the column.
+const CENTRE_PIECE: usize = 256;
 /// Largest magnitude of a query's component as a byte.
 const LARGEST: f32 = 127.0;
 /// Standard errors by which an estimate may be wrong: one neighbour in two hundred lies farther off, and of those most are
@@ -84,12 +86,13 @@ impl Rotation {
     }
 
     /// The mean of some vectors, rotated.
-    pub(crate) fn mean<'a>(&self, vectors: impl Iterator<Item = &'a [f32]> + Clone) -> Vec<f32> {
-        let part = 1.0 / vectors.clone().count().max(1) as f32;
-        let mut mean = vec![0.0; self.dimension];
+    pub(crate) fn mean<'a>(&self, vectors: impl Iterator<Item = &'a [f32]>) -> Vec<f32> {
+        let (mut mean, mut count) = (vec![0.0; self.dimension], 0_u32);
         for vector in vectors {
-            mean.iter_mut().zip(vector).for_each(|(sum, x)| *sum += x * part);
+            mean.iter_mut().zip(vector).for_each(|(sum, x)| *sum += x);
+            count += 1;
         }
+        mean.iter_mut().for_each(|sum| *sum /= count.max(1) as f32);
         self.apply(&mut mean);
         mean
     }
@@ -468,9 +471,7 @@ impl Nearest<'_> {
 /// Encodes the vectors of the nodes; `None` where bits would lose neighbours or save nothing (see the module's text).
 pub(crate) fn encode_bits(floats: Floats<'_>, nodes: usize, read: &Read<'_>) -> Option<EncodedBits> {
     let bits = EncodedBits::of(floats, nodes, read)?;
-    let (recall, compared_share) = bits.measure(floats, nodes);
-    // The measuring read here and there.
-    read(0..floats.rows());
+    let (recall, compared_share) = bits.measure(floats, nodes, read);
     (recall >= LEAST_RECALL && compared_share <= 1.0).then_some(EncodedBits { recall, ..bits })
 }
 
@@ -505,7 +506,8 @@ impl EncodedBits {
         let stride = record_words(dimension);
         let rotation = Rotation::of(dimension);
         let members = sample(nodes, CENTRE_VECTORS);
-        let centre = rotation.mean(members.iter().map(|node| floats.vector(*node)));
+        let pieces = members.chunks(CENTRE_PIECE).inspect(|_| read(0..floats.rows()));
+        let centre = rotation.mean(pieces.flatten().map(|node| floats.vector(*node)));
         let mut records = vec![0; nodes.checked_mul(stride)?];
         let encode_all = |rest: &mut Vec<f32>, (piece, records): (usize, &mut [u64])| {
             let nodes = piece * PASS_ROWS..;
@@ -531,25 +533,27 @@ impl EncodedBits {
 
     /// What share of the nearest by vector a scan finds in a sample of the column, and how many vectors it compares for
     /// that, as a share of those that may be.
-    fn measure(&self, floats: Floats<'_>, nodes: usize) -> (f32, f32) {
+    fn measure(&self, floats: Floats<'_>, nodes: usize, read: &Read<'_>) -> (f32, f32) {
         let codes = self.codes(CodeKernel::of(floats.distance), floats.dimension);
         let queries = sample(nodes, CHECK_QUERIES);
         let others = sample(nodes, CHECK_VECTORS);
-        let check = |query: &u32| {
-            let target = Points::Floats(floats).target(*query);
-            let by_vector = Points::Floats(floats).nearest(*query, &others, CHECK_NEAREST);
-            let farthest = by_vector.last().map_or(f32::INFINITY, |node| target.distance(*node));
+        let check = |nearest: &NearestOf| {
+            let NearestOf { to, farthest, count } = *nearest;
+            let target = Points::Floats(floats).target(to);
             let mut prepared = BitQuery::default();
-            codes.prepare(&rotated(floats.vector(*query)), &mut prepared);
+            codes.prepare(&rotated(floats.vector(to)), &mut prepared);
             let mut scratch = ScanScratch::default();
             let all = taking(others.iter().copied());
             let compared = codes.scan(&prepared, all, CHECK_NEAREST, (&target, 1.0), &mut scratch);
-            // By distance, not by name: equal vectors stand for each other.
             let found = compared.iter().filter(|candidate| candidate.distance <= farthest).count();
-            (found.min(by_vector.len()), by_vector.len(), compared.len())
+            // What was read lies here and there.
+            read(0..floats.rows());
+            (found.min(count), count, compared.len())
         };
         let sum = |a: (usize, usize, usize), b: (usize, usize, usize)| (a.0 + b.0, a.1 + b.1, a.2 + b.2);
-        let (found, wanted, compared) = queries.par_iter().map(check).reduce(|| (0, 0, 0), sum);
+        let nearest = floats.nearest_of(&queries, &others, CHECK_NEAREST, read);
+        // One after the other: each leaves a part of the column in memory until it ends.
+        let (found, wanted, compared) = nearest.iter().map(check).fold((0, 0, 0), sum);
         let affordable = others.len() as f32 * CHECK_COMPARED_SHARE + CHECK_COMPARED;
         (found as f32 / wanted.max(1) as f32, compared as f32 / (queries.len() as f32 * affordable))
     }

@@ -30,7 +30,7 @@ const VECTORS_PER_QUERY: usize = 100;
 /// ...and no fewer or more than these: what is measured on a small segment counts for little.
 const QUERIES: RangeInclusive<usize> = 50..=200;
 /// Queries behind which the memory of the vectors that they were compared with is given back.
-const QUERIES_OF_A_PIECE: usize = 25;
+const QUERIES_OF_A_PIECE: usize = 2;
 /// Of each so many queries, the one whose neighbours were found worst doesn't count: hardly any path leads to a few vectors
 /// of most collections, and each of them would weigh as much as the half of the loss that is asked about.
 const LET_OFF: usize = 100;
@@ -61,13 +61,18 @@ pub(crate) struct Column<'a> {
 pub(crate) fn calibrate(graph: &Graph, column: &Column<'_>, cancel: &AtomicBool) -> CalibratedBeams {
     let mut beams = CalibratedBeams::default();
     let nodes = graph.upper_starts.len().saturating_sub(1);
-    let asked: Vec<PreparedQuery> =
-        sample(nodes, (nodes / VECTORS_PER_QUERY).clamp(*QUERIES.start(), *QUERIES.end()))
-            .into_par_iter()
-            .filter(|_| !cancel.load(Ordering::Relaxed))
-            .map_init(Scratch::default, |scratch, node| asked_near(node, graph, column, scratch))
-            .flatten()
-            .collect();
+    let wanted = (nodes / VECTORS_PER_QUERY).clamp(*QUERIES.start(), *QUERIES.end());
+    let ask_all = |scratch: &mut Scratch, nodes: &[u32]| -> Vec<PreparedQuery> {
+        let nodes = nodes.iter().filter(|_| !cancel.load(Ordering::Relaxed));
+        let asked = nodes.filter_map(|node| asked_near(*node, graph, column, scratch)).collect();
+        (column.read)(0..column.floats.rows());
+        asked
+    };
+    let asked: Vec<PreparedQuery> = sample(nodes, wanted)
+        .par_chunks(QUERIES_OF_A_PIECE)
+        .map_init(Scratch::default, ask_all)
+        .flatten()
+        .collect();
     if cancel.load(Ordering::Relaxed) {
         return beams;
     }
@@ -131,8 +136,14 @@ struct Query {
 /// What is asked near a node; `None` when the place is none for a query.
 fn asked_near(node: u32, graph: &Graph, column: &Column<'_>, scratch: &mut Scratch) -> Option<PreparedQuery> {
     let Floats { distance, dimension, .. } = column.floats;
-    let target = Points::Floats(column.floats).target(node);
-    walk(graph, &target, 2 * PARTNER_RANK, scratch);
+    let points = match column.encoded {
+        // Near enough, and of the vectors that lie in a file just two are read.
+        Some(Encoded { codes, .. }) => {
+            Points::Codes(Codes { kernel: CodeKernel::of(distance), dimension, codes })
+        }
+        None => Points::Floats(column.floats),
+    };
+    walk(graph, &points.target(node), 2 * PARTNER_RANK, scratch);
     let partner = scratch.pool.found().take(PARTNER_RANK).last()?.node;
     let (a, b) = (column.floats.vector(node), column.floats.vector(partner));
     let away: Vec<f32> = a.iter().zip(b).map(|(a, b)| a + (a - b) * STEP_AWAY).collect();

@@ -16,12 +16,16 @@ use std::collections::BinaryHeap;
 use std::ops::Range;
 
 use rayon::prelude::*;
+use roaring::RoaringBitmap;
 
 use crate::schema::Distance;
+use crate::vector::Scored;
 use crate::vector::bits::{BitCodes, BitQuery};
 use crate::vector::distance::{self, CodeKernel};
+use crate::vector::exact;
 use crate::vector::kernels::{self, Codes};
 use crate::vector::pass::{PASS_ROWS, Read};
+use crate::vector::query::PreparedQuery;
 
 /// Largest code; -128 is never used, so that codes negate and their sums fit 32 bits.
 const LARGEST_CODE: f32 = 127.0;
@@ -126,29 +130,26 @@ pub(crate) fn encode(floats: Floats<'_>, nodes: usize, read: &Read<'_>) -> Optio
         }
         read(floats.rows_of(nodes.start..nodes.start + PASS_ROWS));
     });
-    let recall = recall(distance, floats, nodes, &codes);
-    // The check read here and there.
-    read(0..floats.rows());
+    let recall = recall(distance, floats, nodes, &codes, read);
     (recall >= LEAST_RECALL).then_some(Encoded { scale, codes, recall })
 }
 
 /// Share of the nearest by vector that are among the nearest by code, on a sample of the column.
-fn recall(distance: Distance, floats: Floats<'_>, nodes: usize, codes: &[i8]) -> f32 {
+fn recall(distance: Distance, floats: Floats<'_>, nodes: usize, codes: &[i8], read: &Read<'_>) -> f32 {
     let points =
         Points::Codes(Codes { kernel: CodeKernel::of(distance), dimension: floats.dimension, codes });
     let queries: Vec<u32> = sample(nodes, CHECK_QUERIES);
     let others: Vec<u32> = sample(nodes, CHECK_VECTORS);
-    let found: usize = queries
+    let found: usize = floats
+        .nearest_of(&queries, &others, CHECK_NEAREST, read)
         .par_iter()
-        .map(|&query| {
-            let by_vector = Points::Floats(floats).nearest(query, &others, CHECK_NEAREST);
-            let by_code = points.nearest(query, &others, CHECK_CANDIDATES);
-            // By distance, not by name: equal vectors stand for each other.
-            let Some(&farthest) = by_vector.last() else { return CHECK_NEAREST };
-            let target = Points::Floats(floats).target(query);
-            let reached = |node: &u32| target.distance(*node) <= target.distance(farthest);
-            by_code.iter().filter(|node| reached(node)).count().min(CHECK_NEAREST)
-                + CHECK_NEAREST.saturating_sub(by_vector.len())
+        .map(|nearest| {
+            let by_code = points.nearest(nearest.to, &others, CHECK_CANDIDATES);
+            let target = Points::Floats(floats).target(nearest.to);
+            let found = by_code.iter().filter(|node| target.distance(**node) <= nearest.farthest).count();
+            // What was read lies here and there.
+            read(0..floats.rows());
+            found.min(CHECK_NEAREST) + CHECK_NEAREST.saturating_sub(nearest.count)
         })
         .sum();
     found as f32 / (queries.len() * CHECK_NEAREST).max(1) as f32
@@ -222,12 +223,48 @@ pub(crate) struct Floats<'a> {
     pub(crate) rows: RowMap<'a>,
 }
 
+/// The nearest of a node by vector: not by name, for equal vectors stand for each other.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NearestOf {
+    /// The node.
+    pub(crate) to: u32,
+    /// Distance of the last of them.
+    pub(crate) farthest: f32,
+    /// How many there are.
+    pub(crate) count: usize,
+}
+
 impl<'a> Floats<'a> {
     /// Vector of a node; empty when there is no such node.
     #[inline]
     pub(crate) fn vector(&self, node: u32) -> &'a [f32] {
         let start = self.rows.row(node) as usize * self.dimension;
         self.vectors.get(start..start + self.dimension).unwrap_or_default()
+    }
+
+    /// The `k` of `others` that are nearest to each of `nodes`, all of whose vectors are read in one pass.
+    pub(crate) fn nearest_of(
+        &self,
+        nodes: &[u32],
+        others: &[u32],
+        k: usize,
+        read: &Read<'_>,
+    ) -> Vec<NearestOf> {
+        let query = |&node: &u32| {
+            let query = PreparedQuery::new(self.distance, self.dimension, self.vector(node));
+            // A vector that can't be asked for has no neighbours.
+            query.ok().map(|query| (node, query))
+        };
+        let (nodes, queries): (Vec<u32>, Vec<PreparedQuery>) = nodes.iter().filter_map(query).unzip();
+        let rows: RoaringBitmap = others.iter().map(|node| self.rows.row(*node)).collect();
+        let found = exact::scan_through(&queries, self.vectors, Some(&rows), k, read);
+        let nearest = |(to, found): (u32, Vec<Scored>)| {
+            let target = Points::Floats(*self).target(to);
+            let last = found.last().and_then(|last| self.rows.node(last.row));
+            let farthest = last.map_or(f32::INFINITY, |node| target.distance(node));
+            NearestOf { to, farthest, count: found.len() }
+        };
+        nodes.into_iter().zip(found).map(nearest).collect()
     }
 
     /// Rows of the column, with or without a vector.
