@@ -29,6 +29,7 @@ pub(crate) mod snapshot;
 mod state;
 #[cfg(test)]
 mod tests;
+mod vector_leg;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -22,7 +22,7 @@ const SLOW_FROM_SEARCHED: f64 = 0.6;
 /// ...and otherwise.
 const SLOW_FROM: f64 = 0.85;
 /// Small segments that may wait to be gathered while somebody searches: each costs a search a walk of its own.
-const SMALL_SEGMENTS: f64 = 5.0;
+const SMALL_SEGMENTS: f64 = 2.0;
 /// A segment of less than this many memtables is small. Gathering writes a row again half as many times.
 const SMALL_SEGMENT_MEMTABLES: usize = 8;
 /// Writers are slowed down at most to this part of the speed of sealing: merges catch up meanwhile.
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn many_small_segments_slow_writers_down_further() {
-        assert_eq!(small_segments([100, 19_999, 20_000, 1_000_000].into_iter(), 20_000), 0.4);
+        assert_eq!(small_segments([100, 19_999, 20_000, 1_000_000].into_iter(), 20_000), 1.0);
         let now = Instant::now();
         let mut pace = Pace::default();
         pace.sealed(10_000, Duration::from_secs(1));

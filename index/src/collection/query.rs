@@ -10,6 +10,7 @@ use crate::collection::Collection;
 use crate::collection::read::PointReader;
 use crate::collection::shadow::Shadow;
 use crate::collection::snapshot::{PartView, Snapshot};
+use crate::collection::vector_leg::{FoundByVector, Place, VectorLegSearch, best_first};
 use crate::error::{Error, Result};
 use crate::fusion::{Fused, Ranking, fuse};
 use crate::keyword::{CollectionTextStats, KeywordQuery, highlight};
@@ -17,12 +18,9 @@ use crate::payload::CheckedFilter;
 use crate::plan::Plan;
 use crate::recall::RecallMeter;
 use crate::schema::RecallTarget;
-use crate::search::{Hit, Leg, LegScore, SearchRequest, SearchResponse, VectorLeg};
+use crate::search::{Hit, Leg, LegScore, SearchRequest, SearchResponse};
 use crate::segment::Part;
 use crate::vector::{PreparedQuery, SearchParams};
-
-/// A row of a snapshot.
-type Place = (usize, u32);
 
 /// How often a query looks again with more candidates when too many of them were of the same documents.
 const MAX_WIDENINGS: usize = 4;
@@ -184,38 +182,22 @@ impl<'a> Search<'a> {
         else {
             return Err(Error::Internal("a vector leg without a vector".into()));
         };
-        let params = self.params_of(leg);
-        let (mut scored, mut walked) = (Vec::new(), false);
-        for (part, (view, allowed)) in self.snapshot.parts.iter().zip(&self.allowed).enumerate() {
-            if allowed.as_ref().map_or(view.rows == 0, RoaringBitmap::is_empty) {
-                continue;
-            }
-            let (found, strategy) = match &view.part {
-                Part::Segment(segment) => match segment.vectors(space) {
-                    Some(vectors) => vectors.search(query, candidates, &params, allowed.as_ref()),
-                    None => continue,
-                },
-                Part::Memtable(table) => match table.vectors(space) {
-                    Some(vectors) => {
-                        // Memtables stand behind segments: most of the hits are known by now.
-                        let floor = floor(&mut scored, candidates);
-                        vectors.search_above(query, candidates, &params, allowed.as_ref(), view.rows, floor)
-                    }
-                    None => continue,
-                },
-            };
-            walked |= strategy.follows_a_target();
-            if self.request.explain {
-                self.steps.push(format!("{}: vectors by {}", name_of(view), strategy.describe()));
-            }
-            scored.extend(found.into_iter().map(|found| ((part, found.row), found.score)));
-        }
-        let best = best(scored, candidates);
+        let leg = VectorLegSearch {
+            snapshot: self.snapshot,
+            allowed: &self.allowed,
+            query,
+            space,
+            count: candidates,
+            params: SearchParams { ef: leg.ef, exact: leg.exact, recall_target: self.aim },
+            explain: self.request.explain,
+        };
+        let FoundByVector { scored, walked, mut steps } = leg.run();
+        self.steps.append(&mut steps);
         if self.observe && self.observed.is_none() {
-            let scores = best.iter().map(|(_, score)| *score).collect();
+            let scores = scored.iter().map(|(_, score)| *score).collect();
             self.observed = Some(Observed { wanted: candidates, scores, walked });
         }
-        Ok(best)
+        Ok(scored)
     }
 
     /// What a comparison with the truth needs, if this search is to be compared.
@@ -257,7 +239,8 @@ impl<'a> Search<'a> {
             };
             scored.extend(found.into_iter().map(|found| ((part, found.row), found.score)));
         }
-        Ok(best(scored, candidates))
+        best_first(&mut scored, candidates);
+        Ok(scored)
     }
 
     /// Best first; equal scores by the legs' own scores, then by id, so that the same data answers the same however it
@@ -319,10 +302,6 @@ impl<'a> Search<'a> {
         })
     }
 
-    fn params_of(&self, leg: &VectorLeg) -> SearchParams {
-        SearchParams { ef: leg.ef, exact: leg.exact, recall_target: self.aim }
-    }
-
     fn view(&self, part: usize) -> Result<&'a PartView> {
         self.snapshot.parts.get(part).ok_or_else(|| Error::Internal(format!("part {part} is not there")))
     }
@@ -357,28 +336,6 @@ impl<'a> Search<'a> {
             self.phases.push((name, elapsed));
         }
     }
-}
-
-fn name_of(view: &PartView) -> String {
-    match view.segment() {
-        Some(segment) => format!("segment {}, {} rows", segment.id, segment.rows),
-        None => format!("memtable, {} rows", view.rows),
-    }
-}
-
-/// The score of the last of the `count` best, in whatever order; below all scores while there are fewer.
-fn floor(scored: &mut [(Place, f32)], count: usize) -> f32 {
-    match count.checked_sub(1).filter(|last| *last < scored.len()) {
-        Some(last) => scored.select_nth_unstable_by(last, |a, b| b.1.total_cmp(&a.1)).1.1,
-        None => f32::NEG_INFINITY,
-    }
-}
-
-/// The `count` best, best first.
-fn best(mut scored: Vec<(Place, f32)>, count: usize) -> Vec<(Place, f32)> {
-    scored.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    scored.truncate(count);
-    scored
 }
 
 /// The ranking of the only leg.

@@ -6,6 +6,7 @@ mod expiry;
 mod links;
 mod notes;
 mod scrub;
+mod vector_leg;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

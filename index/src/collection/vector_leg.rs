@@ -1,0 +1,129 @@
+//! The vector leg of a query: each part of the snapshot is asked for what is nearest there.
+//!
+//! Of how much a search may miss, each segment gets its part by its rows, and is asked again in full when more of the hits
+//! lie in it than that allows for.
+
+use roaring::RoaringBitmap;
+
+use crate::collection::snapshot::{PartView, Snapshot};
+use crate::recall::Apportioned;
+use crate::schema::RecallTarget;
+use crate::segment::Part;
+use crate::vector::{PreparedQuery, Scored, SearchParams, Strategy};
+
+/// A row of a snapshot.
+pub(super) type Place = (usize, u32);
+
+/// A search for the nearest rows of a snapshot.
+pub(super) struct VectorLegSearch<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    /// Rows that may be found, by part; `None`: all of the part.
+    pub(super) allowed: &'a [Option<RoaringBitmap>],
+    pub(super) query: &'a PreparedQuery,
+    pub(super) space: usize,
+    /// Hits wanted.
+    pub(super) count: usize,
+    /// With the recall to aim at in all.
+    pub(super) params: SearchParams,
+    /// Whether to say how.
+    pub(super) explain: bool,
+}
+
+/// What a vector leg found.
+#[derive(Debug, Default)]
+pub(super) struct FoundByVector {
+    /// Best first.
+    pub(super) scored: Vec<(Place, f32)>,
+    /// Whether a graph was walked with a beam that follows the recall aimed at.
+    pub(super) walked: bool,
+    /// How, when asked.
+    pub(super) steps: Vec<String>,
+}
+
+impl VectorLegSearch<'_> {
+    /// Asks all parts.
+    pub(super) fn run(&self) -> FoundByVector {
+        let parts = 0..self.snapshot.parts.len();
+        let aims = Apportioned::new(self.params.recall_target, parts.clone().map(|part| self.rows_of(part)));
+        let mut found = FoundByVector::default();
+        for part in parts {
+            self.ask(part, aims.aim_for(self.rows_of(part)), &mut found);
+        }
+        best_first(&mut found.scored, self.count);
+        let hits: Vec<usize> = found.scored.iter().map(|((part, _), _)| *part).collect();
+        let chosen = found.walked && self.params.ef.is_none();
+        if chosen && aims.misses(hits.iter().map(|part| self.rows_of(*part))) {
+            for part in (0..self.snapshot.parts.len()).filter(|part| hits.contains(part)) {
+                let rows = self.rows_of(part);
+                if rows > 0 && aims.aim_for(rows) < self.params.recall_target {
+                    found.scored.retain(|((of, _), _)| *of != part);
+                    self.ask(part, self.params.recall_target, &mut found);
+                }
+            }
+            best_first(&mut found.scored, self.count);
+        }
+        found
+    }
+
+    /// Asks a part for its nearest, a segment with this aim.
+    fn ask(&self, part: usize, aim: RecallTarget, found: &mut FoundByVector) {
+        let Some(view) = self.snapshot.parts.get(part) else { return };
+        let allowed = self.allowed_in(part);
+        if allowed.map_or(view.rows == 0, RoaringBitmap::is_empty) {
+            return;
+        }
+        let params = SearchParams { recall_target: aim, ..self.params };
+        let (nearest, strategy): (Vec<Scored>, Strategy) = match &view.part {
+            Part::Segment(segment) => match segment.vectors(self.space) {
+                Some(vectors) => vectors.search(self.query, self.count, &params, allowed),
+                None => return,
+            },
+            Part::Memtable(table) => match table.vectors(self.space) {
+                Some(vectors) => {
+                    // Memtables stand behind segments: most of the hits are known by now.
+                    let floor = floor(&mut found.scored, self.count);
+                    vectors.search_above(self.query, self.count, &params, allowed, view.rows, floor)
+                }
+                None => return,
+            },
+        };
+        found.walked |= strategy.follows_a_target();
+        if self.explain {
+            found.steps.push(format!("{}: vectors by {}", name_of(view), strategy.describe()));
+        }
+        found.scored.extend(nearest.into_iter().map(|nearest| ((part, nearest.row), nearest.score)));
+    }
+
+    /// Rows of a segment that may be found; of a memtable none, for nothing of it is missed.
+    fn rows_of(&self, part: usize) -> u64 {
+        match self.snapshot.parts.get(part).filter(|view| view.segment().is_some()) {
+            Some(view) => self.allowed_in(part).map_or(view.live_len(), RoaringBitmap::len),
+            None => 0,
+        }
+    }
+
+    fn allowed_in(&self, part: usize) -> Option<&RoaringBitmap> {
+        self.allowed.get(part).and_then(Option::as_ref)
+    }
+}
+
+fn name_of(view: &PartView) -> String {
+    match view.segment() {
+        Some(segment) => format!("segment {}, {} rows", segment.id, segment.rows),
+        None => format!("memtable, {} rows", view.rows),
+    }
+}
+
+/// The score of the last of the `count` best, in whatever order; below all scores while there are fewer.
+fn floor(scored: &mut [(Place, f32)], count: usize) -> f32 {
+    match count.checked_sub(1).filter(|last| *last < scored.len()) {
+        Some(last) => scored.select_nth_unstable_by(last, |a, b| b.1.total_cmp(&a.1)).1.1,
+        None => f32::NEG_INFINITY,
+    }
+}
+
+/// Puts the `count` best in order and leaves out the others.
+pub(super) fn best_first(scored: &mut Vec<(Place, f32)>, count: usize) {
+    scored.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    scored.truncate(count);
+}
