@@ -140,8 +140,8 @@ fn recall(distance: Distance, floats: Floats<'_>, nodes: usize, codes: &[i8], re
         Points::Codes(Codes { kernel: CodeKernel::of(distance), dimension: floats.dimension, codes });
     let queries: Vec<u32> = sample(nodes, CHECK_QUERIES);
     let others: Vec<u32> = sample(nodes, CHECK_VECTORS);
-    let found: usize = floats
-        .nearest_of(&queries, &others, CHECK_NEAREST, read)
+    let nearest = floats.nearest_of(&queries, &others, CHECK_NEAREST, read);
+    let found: usize = nearest
         .par_iter()
         .map(|nearest| {
             let by_code = points.nearest(nearest.to, &others, CHECK_CANDIDATES);
@@ -152,7 +152,7 @@ fn recall(distance: Distance, floats: Floats<'_>, nodes: usize, codes: &[i8], re
             found.min(CHECK_NEAREST) + CHECK_NEAREST.saturating_sub(nearest.count)
         })
         .sum();
-    found as f32 / (queries.len() * CHECK_NEAREST).max(1) as f32
+    found as f32 / (nearest.len() * CHECK_NEAREST).max(1) as f32
 }
 
 /// At most `most` of the numbers below `count`, evenly spread.
