@@ -43,19 +43,18 @@ pub(super) struct FoundByVector {
 impl VectorLegSearch<'_> {
     /// Asks all parts.
     pub(super) fn run(&self) -> FoundByVector {
-        let parts = 0..self.snapshot.parts.len();
-        let aims = Apportioned::new(self.params.recall_target, parts.clone().map(|part| self.rows_of(part)));
+        let rows: Vec<u64> = (0..self.snapshot.parts.len()).map(|part| self.rows_of(part)).collect();
+        let aims = Apportioned::new(self.params.recall_target, rows.iter().copied());
         let mut found = FoundByVector::default();
-        for part in parts {
-            self.ask(part, aims.aim_for(self.rows_of(part)), &mut found);
+        for (part, rows) in rows.iter().enumerate() {
+            self.ask(part, aims.aim_for(*rows), &mut found);
         }
         best_first(&mut found.scored, self.count);
         let hits: Vec<usize> = found.scored.iter().map(|((part, _), _)| *part).collect();
         let chosen = found.walked && self.params.ef.is_none();
-        if chosen && aims.misses(hits.iter().map(|part| self.rows_of(*part))) {
-            for part in (0..self.snapshot.parts.len()).filter(|part| hits.contains(part)) {
-                let rows = self.rows_of(part);
-                if rows > 0 && aims.aim_for(rows) < self.params.recall_target {
+        if chosen && aims.misses(hits.iter().filter_map(|part| rows.get(*part).copied())) {
+            for (part, rows) in rows.iter().enumerate().filter(|(part, _)| hits.contains(part)) {
+                if *rows > 0 && aims.aim_for(*rows) < self.params.recall_target {
                     found.scored.retain(|((of, _), _)| *of != part);
                     self.ask(part, self.params.recall_target, &mut found);
                 }
