@@ -1,7 +1,6 @@
 //! Embedders as the application uses them: which one fills a space, whether it is still the one that filled it, the
 //! vectors of queries, and the vectors that rows lack.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -68,11 +67,9 @@ impl Embedding {
     /// Loads the embedders that schemas name, so that the first query does not wait for them.
     pub async fn warm_up(&self, schemas: &[Arc<CollectionSchema>]) {
         let spaces = schemas.iter().flat_map(|schema| &schema.vectors);
-        let names: BTreeSet<&str> =
-            spaces.filter_map(|space| Some(space.embedder.as_ref()?.name.as_str())).collect();
-        for embedder in names {
-            if let Err(error) = self.service.warm_up(embedder).await {
-                tracing::warn!(embedder, %error, "an embedder can't be used");
+        for embedder in spaces.filter_map(|space| space.embedder.as_ref()) {
+            if let Err(error) = self.service.warm_up(&embedder.name).await {
+                tracing::warn!(embedder = embedder.name, %error, "an embedder can't be used");
             }
         }
     }

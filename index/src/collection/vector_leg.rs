@@ -3,6 +3,8 @@
 //! Of how much a search may miss, each segment gets its part by its rows, and is asked again in full when more of the hits
 //! lie in it than that allows for.
 
+use std::collections::BTreeSet;
+
 use roaring::RoaringBitmap;
 
 use crate::collection::snapshot::{PartView, Snapshot};
@@ -43,21 +45,23 @@ pub(super) struct FoundByVector {
 impl VectorLegSearch<'_> {
     /// Asks all parts.
     pub(super) fn run(&self) -> FoundByVector {
-        let rows: Vec<u64> = (0..self.snapshot.parts.len()).map(|part| self.rows_of(part)).collect();
-        let aims = Apportioned::new(self.params.recall_target, rows.iter().copied());
+        let whole = self.params.recall_target;
+        let parts = 0..self.snapshot.parts.len();
+        let apportioned = Apportioned::new(whole, parts.clone().filter_map(|part| self.segment_rows(part)));
+        let aim = |part| self.segment_rows(part).map(|rows| apportioned.aim_for(rows));
+        let aims: Vec<Option<RecallTarget>> = parts.map(aim).collect();
+        let aim_of = |part: usize| aims.get(part).copied().flatten();
         let mut found = FoundByVector::default();
-        for (part, rows) in rows.iter().enumerate() {
-            self.ask(part, aims.aim_for(*rows), &mut found);
+        for (part, aim) in aims.iter().enumerate() {
+            self.ask(part, aim.unwrap_or(whole), &mut found);
         }
         best_first(&mut found.scored, self.count);
-        let hits: Vec<usize> = found.scored.iter().map(|((part, _), _)| *part).collect();
         let chosen = found.walked && self.params.ef.is_none();
-        if chosen && aims.misses(hits.iter().filter_map(|part| rows.get(*part).copied())) {
-            for (part, rows) in rows.iter().enumerate().filter(|(part, _)| hits.contains(part)) {
-                if *rows > 0 && aims.aim_for(*rows) < self.params.recall_target {
-                    found.scored.retain(|((of, _), _)| *of != part);
-                    self.ask(part, self.params.recall_target, &mut found);
-                }
+        if chosen && apportioned.misses(found.scored.iter().map(|((part, _), _)| aim_of(*part))) {
+            let hits: BTreeSet<usize> = found.scored.iter().map(|((part, _), _)| *part).collect();
+            for part in hits.into_iter().filter(|part| aim_of(*part).is_some_and(|aim| aim < whole)) {
+                found.scored.retain(|((of, _), _)| *of != part);
+                self.ask(part, whole, &mut found);
             }
             best_first(&mut found.scored, self.count);
         }
@@ -93,12 +97,10 @@ impl VectorLegSearch<'_> {
         found.scored.extend(nearest.into_iter().map(|nearest| ((part, nearest.row), nearest.score)));
     }
 
-    /// Rows of a segment that may be found; of a memtable none, for nothing of it is missed.
-    fn rows_of(&self, part: usize) -> u64 {
-        match self.snapshot.parts.get(part).filter(|view| view.segment().is_some()) {
-            Some(view) => self.allowed_in(part).map_or(view.live_len(), RoaringBitmap::len),
-            None => 0,
-        }
+    /// Rows of a segment that may be found; `None` for a memtable, of which nothing is missed.
+    fn segment_rows(&self, part: usize) -> Option<u64> {
+        let view = self.snapshot.parts.get(part).filter(|view| view.segment().is_some())?;
+        Some(self.allowed_in(part).map_or(view.live_len(), RoaringBitmap::len))
     }
 
     fn allowed_in(&self, part: usize) -> Option<&RoaringBitmap> {

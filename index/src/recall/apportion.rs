@@ -34,13 +34,13 @@ impl Apportioned {
         RecallTarget::nearest((1.0 - loss) as f32)
     }
 
-    /// Whether hits may be missing because too many lie in segments that were asked for little: `hits` are the rows of the
-    /// segment of each, 0 where nothing is missed.
-    pub(crate) fn misses(&self, hits: impl Iterator<Item = u64>) -> bool {
+    /// Whether hits may be missing because too many lie in segments that were asked for little: `hits` are the aims of
+    /// the segment of each, `None` where nothing is missed.
+    pub(crate) fn misses(&self, hits: impl Iterator<Item = Option<RecallTarget>>) -> bool {
         let (mut count, mut losses) = (0.0, 0.0);
-        for rows in hits {
+        for aim in hits {
             count += 1.0;
-            losses += if rows > 0 { loss_of(self.aim_for(rows)) } else { 0.0 };
+            losses += aim.map_or(0.0, loss_of);
         }
         losses > MOST_LOSSES * loss_of(self.aim) * count
     }
@@ -71,8 +71,8 @@ mod tests {
         let rows = [100_000, 16_000, 5_000, 5_000];
         let apportioned = Apportioned::new(RecallTarget::DEFAULT, rows.into_iter());
         let hits = |counts: [usize; 4]| {
-            let hits = rows.iter().zip(counts).flat_map(|(rows, count)| std::iter::repeat_n(*rows, count));
-            apportioned.misses(hits)
+            let aims = rows.iter().map(|rows| Some(apportioned.aim_for(*rows)));
+            apportioned.misses(aims.zip(counts).flat_map(|(aim, count)| std::iter::repeat_n(aim, count)))
         };
         assert!(!hits([8, 1, 1, 0]), "as the rows lie");
         assert!(!hits([7, 1, 1, 1]));
@@ -80,6 +80,6 @@ mod tests {
         assert!(hits([2, 2, 0, 6]));
         assert!(!hits([10, 0, 0, 0]));
         assert!(!hits([0; 4]));
-        assert!(!apportioned.misses([0; 10].into_iter()), "all in memtables");
+        assert!(!apportioned.misses([None; 10].into_iter()), "all in memtables");
     }
 }

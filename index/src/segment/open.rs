@@ -156,16 +156,13 @@ fn open_graph(
         return Ok(None);
     }
     let (mapped, residency) = map_file(directory, &path, GRAPH, verify)?;
-    let copy = match space.index.storage {
+    Ok(Some(match space.index.storage {
         VectorStorage::Memory => {
-            huge_pages::copied(&mapped, |bytes| residency.release(place_of_rows(bytes, 1)))
+            let read = |bytes| residency.release(place_of_rows(bytes, 1));
+            huge_pages::copied(&mapped, read).unwrap_or(mapped)
         }
-        VectorStorage::Mapped => None,
-    };
-    if copy.is_some() {
-        residency.release_all();
-    }
-    Ok(Some(copy.unwrap_or(mapped)))
+        VectorStorage::Mapped => mapped,
+    }))
 }
 
 fn open_keywords(

@@ -87,12 +87,13 @@ impl Rotation {
 
     /// The mean of some vectors, rotated.
     pub(crate) fn mean<'a>(&self, vectors: impl Iterator<Item = &'a [f32]>) -> Vec<f32> {
-        let (mut mean, mut count) = (vec![0.0; self.dimension], 0_u32);
+        // Of huge components the sum of many has no room in an f32.
+        let (mut sums, mut count) = (vec![0.0_f64; self.dimension], 0_u32);
         for vector in vectors {
-            mean.iter_mut().zip(vector).for_each(|(sum, x)| *sum += x);
+            sums.iter_mut().zip(vector).for_each(|(sum, x)| *sum += f64::from(*x));
             count += 1;
         }
-        mean.iter_mut().for_each(|sum| *sum /= count.max(1) as f32);
+        let mut mean: Vec<f32> = sums.iter().map(|sum| (sum / f64::from(count.max(1))) as f32).collect();
         self.apply(&mut mean);
         mean
     }
@@ -582,6 +583,15 @@ mod tests {
             assert!((dot(a, b) - dot(&a_rotated, &b_rotated)).abs() < 1e-4 * scale, "{dimension}");
             assert!((dot(a, a) - dot(&a_rotated, &a_rotated)).abs() < 1e-4 * scale, "{dimension}");
         }
+    }
+
+    #[test]
+    fn the_mean_of_many_huge_vectors_is_finite() {
+        let huge = [1e36_f32; 64];
+        let mean = Rotation::of(64).mean(std::iter::repeat_n(&huge[..], 2_000));
+        assert!(mean.iter().all(|x| x.is_finite()));
+        let length = mean.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+        assert!((length / 8e36 - 1.0).abs() < 1e-3, "{length}");
     }
 
     #[test]

@@ -289,8 +289,11 @@ impl EmbedService {
         blocking(move || registry.info(&name)).await?
     }
 
-    /// Loads an embedder and starts its threads, so that the first query does not wait for it.
+    /// Loads an embedder and starts its threads, so that the first query does not wait for it. Does nothing when they run.
     pub async fn warm_up(&self, embedder: &str) -> Result<()> {
+        if self.inner.lanes.lock().contains_key(embedder) {
+            return Ok(());
+        }
         self.embed_query(embedder, "warm up").await.map(drop)
     }
 }

@@ -23,11 +23,11 @@ fn a_small_segment_with_most_of_the_hits_is_asked_again_in_full() {
         points
     };
     let (old, new) = (write(20_000, 0), write(1_500, 1));
-    // The beams with which each segment was walked, in turn.
-    let asked = |query: &Point, aim: f32| {
+    // How segments were asked, in turn, and the best hit.
+    let asked = |query: &Point| {
         let mut request =
             SearchRequest { explain: true, limit: 20, ..search(Some(query.vector.clone()), None) };
-        request.vector.as_mut().unwrap().recall_target = Some(RecallTarget::new(aim, "").unwrap());
+        request.vector.as_mut().unwrap().recall_target = Some(RecallTarget::new(0.999, "").unwrap());
         let found = collection.search(&request).unwrap();
         assert!(found.hits.windows(2).all(|pair| pair[0].score >= pair[1].score));
         let mut ids: Vec<_> = found.hits.iter().map(|hit| hit.point.id.clone()).collect();
@@ -37,9 +37,9 @@ fn a_small_segment_with_most_of_the_hits_is_asked_again_in_full() {
         let walks = found.plan.iter().filter(|step| step.starts_with("segment ")).cloned();
         (walks.collect::<Vec<_>>(), found.hits[0].point.id.clone())
     };
-    let (steps, best) = asked(&old[7], 0.999);
+    let (steps, best) = asked(&old[7]);
     assert_eq!((steps.len(), best.as_str()), (2, "0-7"), "{steps:?}");
-    let (steps, best) = asked(&new[7], 0.999);
+    let (steps, best) = asked(&new[7]);
     assert_eq!((steps.len(), best.as_str()), (3, "1-7"), "{steps:?}");
     assert!(steps[1].contains(", 1500 rows") && steps[2].contains(", 1500 rows"), "{steps:?}");
 }
