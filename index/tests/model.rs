@@ -411,12 +411,18 @@ fn options(rng: &mut StdRng) -> StoreOptions {
 }
 
 fn index_change(rng: &mut StdRng) -> IndexChange {
-    let quantizations = [Quantization::Auto, Quantization::None, Quantization::Int8, Quantization::Binary];
+    let quantizations = [
+        Quantization::Auto,
+        Quantization::None,
+        Quantization::Int4,
+        Quantization::Int8,
+        Quantization::Binary,
+    ];
     let storages = [VectorStorage::Memory, VectorStorage::Mapped];
     IndexChange {
         m: Some([8, 16, 40][rng.random_range(0..3)]),
         ef_construct: Some([64, 128][rng.random_range(0..2)]),
-        quantization: Some(quantizations[rng.random_range(0..4)]),
+        quantization: Some(quantizations[rng.random_range(0..5)]),
         storage: Some(storages[rng.random_range(0..2)]),
         recall_target: None,
     }

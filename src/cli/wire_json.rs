@@ -176,6 +176,7 @@ fn quantization_name(quantization: Quantization) -> &'static str {
     match quantization {
         Quantization::Unspecified | Quantization::Auto => "auto",
         Quantization::None => "none",
+        Quantization::Int4 => "int4",
         Quantization::Int8 => "int8",
         Quantization::Binary => "binary",
     }

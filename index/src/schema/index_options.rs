@@ -53,6 +53,8 @@ pub enum Quantization {
     Auto,
     /// None: the original vectors.
     None,
+    /// Half a byte a component; a byte where that loses neighbours.
+    Int4,
     /// A byte a component.
     Int8,
     /// A bit a component, with more candidates to be put in order.
@@ -65,6 +67,7 @@ impl Quantization {
         match self {
             Self::Auto => "auto",
             Self::None => "none",
+            Self::Int4 => "int4",
             Self::Int8 => "int8",
             Self::Binary => "binary",
         }

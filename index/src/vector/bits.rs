@@ -9,16 +9,16 @@
 //!
 //! It must not know graphs or files.
 
-use std::cell::RefCell;
 use std::collections::BinaryHeap;
 
 use rayon::prelude::*;
 
 use crate::vector::codes::{Floats, NearestOf, OrderedDistance, Points, Target, sample};
-use crate::vector::distance::{self, CodeKernel};
+use crate::vector::distance::CodeKernel;
 use crate::vector::graph::walk::Candidate;
 use crate::vector::kernels;
 use crate::vector::pass::{PASS_ROWS, Read};
+use crate::vector::rotation::{Frame, RotatedQuery, Rotation, product, rotated};
 
 /// Bits of one word.
 const WORD_BITS: usize = 64;
@@ -26,14 +26,6 @@ const WORD_BITS: usize = 64;
 const LINE_WORDS: usize = 8;
 /// Sums side by side.
 const LANES: usize = 16;
-/// Rounds of the rotation.
-const ROUNDS: usize = 4;
-/// Vectors whose mean stands for that of the column...
-const CENTRE_VECTORS: usize = 10_000;
-/// ...of which so many are read before their memory is given back: they lie all over the column.
-const CENTRE_PIECE: usize = 256;
-/// Largest magnitude of a query's component as a byte.
-const LARGEST: f32 = 127.0;
 /// Standard errors by which an estimate may be wrong: one neighbour in two hundred lies farther off, and of those most are
 /// near enough to be kept all the same.
 const ERRORS: f32 = 1.9;
@@ -69,93 +61,9 @@ pub(crate) fn candidates_for(k: usize) -> usize {
     k.saturating_mul(CANDIDATES_PER_HIT).max(CANDIDATES_AT_LEAST)
 }
 
-/// A random rotation that costs `d log d`: signs are flipped and a Walsh-Hadamard transform mixes a power of two of the
-/// components, four times in turn from the front and from the back. The same for all columns of a dimension.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Rotation {
-    /// For each round, the sign bits that change.
-    flips: Vec<u32>,
-    dimension: usize,
-}
-
-impl Rotation {
-    /// For vectors of a dimension.
-    pub(crate) fn of(dimension: usize) -> Self {
-        let flip = |at: usize| if sign(at / dimension.max(1), at % dimension.max(1)) { 1 << 31 } else { 0 };
-        Self { flips: (0..ROUNDS * dimension).map(flip).collect(), dimension }
-    }
-
-    /// The mean of some vectors, rotated.
-    pub(crate) fn mean<'a>(&self, vectors: impl Iterator<Item = &'a [f32]>) -> Vec<f32> {
-        // Of huge components the sum of many has no room in an f32.
-        let (mut sums, mut count) = (vec![0.0_f64; self.dimension], 0_u32);
-        for vector in vectors {
-            sums.iter_mut().zip(vector).for_each(|(sum, x)| *sum += f64::from(*x));
-            count += 1;
-        }
-        let mut mean: Vec<f32> = sums.iter().map(|sum| (sum / f64::from(count.max(1))) as f32).collect();
-        self.apply(&mut mean);
-        mean
-    }
-
-    fn apply(&self, vector: &mut [f32]) {
-        let block = 1_usize << self.dimension.max(1).ilog2();
-        for (round, flips) in self.flips.chunks_exact(self.dimension.max(1)).enumerate() {
-            for (component, flip) in vector.iter_mut().zip(flips) {
-                *component = f32::from_bits(component.to_bits() ^ flip);
-            }
-            let start = if round % 2 == 0 { 0 } else { self.dimension - block };
-            if let Some(block) = vector.get_mut(start..start + block) {
-                hadamard(block);
-            }
-        }
-    }
-}
-
-thread_local! {
-    /// The rotation of the query before, which is most often that of the next.
-    static ROTATION: RefCell<Rotation> = RefCell::default();
-}
-
-/// A vector, rotated.
-pub(crate) fn rotated(vector: &[f32]) -> Vec<f32> {
-    let mut rotated = vector.to_vec();
-    ROTATION.with_borrow_mut(|rotation| {
-        if rotation.dimension != vector.len() {
-            *rotation = Rotation::of(vector.len());
-        }
-        rotation.apply(&mut rotated);
-    });
-    rotated
-}
-
-/// Whether a component changes its sign in a round: bits of a multiplicative hash.
-fn sign(round: usize, at: usize) -> bool {
-    let mixed = ((at * ROUNDS + round) as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    (mixed ^ (mixed >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 63 == 1
-}
-
-/// The Walsh-Hadamard transform of a power of two of components, scaled to keep lengths.
-fn hadamard(block: &mut [f32]) {
-    let mut half = 1;
-    while half < block.len() {
-        for pair in block.chunks_exact_mut(2 * half) {
-            let (low, high) = pair.split_at_mut(half);
-            for (a, b) in low.iter_mut().zip(high) {
-                (*a, *b) = (*a + *b, *a - *b);
-            }
-        }
-        half *= 2;
-    }
-    let scale = 1.0 / (block.len() as f32).sqrt();
-    block.iter_mut().for_each(|component| *component *= scale);
-}
-
 /// Bit codes of a column while it is built.
 #[derive(Debug)]
 pub(crate) struct EncodedBits {
-    /// Dimension components: the rotated mean.
-    pub(crate) centre: Vec<f32>,
     /// Nodes x [`record_words`], see [`BitCodes`].
     pub(crate) records: Vec<u64>,
     /// Share of the nearest neighbours that a scan found on a sample.
@@ -214,10 +122,6 @@ impl Factors {
     }
 }
 
-fn product(a: &[f32], b: &[f32]) -> f32 {
-    distance::dot(a, b) as f32
-}
-
 fn sum_of_magnitudes(vector: &[f32]) -> f32 {
     // Several sums side by side: one would wait for each addition.
     let mut sums = [0.0_f32; LANES];
@@ -242,19 +146,9 @@ pub(crate) struct BitCodes<'a> {
 /// A query made ready for bit codes of one column.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct BitQuery {
-    rotated: Vec<f32>,
-    /// Rotated components as bytes, zeros up to a whole word.
-    components: Vec<i8>,
+    rotated: RotatedQuery,
     /// Bit planes of the components, eight words for each of theirs; for machines without a wide kernel.
     planes: Vec<u64>,
-    /// Sum of the components.
-    total: i32,
-    /// What one step of a component is worth.
-    scale: f32,
-    /// Length of the query.
-    length: f32,
-    /// What all distances have in common.
-    base: f32,
 }
 
 /// Memory of a scan, used again by the next.
@@ -271,25 +165,10 @@ pub(crate) struct ScanScratch {
 impl BitCodes<'_> {
     /// Makes a [rotated] query ready, which has the column's dimension.
     pub(crate) fn prepare(&self, rotated: &[f32], query: &mut BitQuery) {
-        query.rotated.clear();
-        query.rotated.extend_from_slice(rotated);
-        query.base = match self.kernel {
-            CodeKernel::Dot => -product(&query.rotated, self.centre),
-            CodeKernel::SquaredEuclidean => {
-                query.rotated.iter_mut().zip(self.centre).for_each(|(x, centre)| *x -= centre);
-                product(&query.rotated, &query.rotated)
-            }
-        };
-        query.length = product(&query.rotated, &query.rotated).sqrt();
-        let reach = query.rotated.iter().fold(0.0_f32, |reach, x| reach.max(x.abs()));
-        query.scale = if (reach / LARGEST).is_normal() { reach / LARGEST } else { 1.0 };
-        query.components.clear();
-        let scale = query.scale;
-        query.components.extend(query.rotated.iter().map(|x| (x / scale).round_ties_even() as i8));
-        query.components.resize(words_of(self.dimension) * WORD_BITS, 0);
-        query.total = query.components.iter().map(|component| i32::from(*component)).sum();
+        let places = words_of(self.dimension) * WORD_BITS;
+        query.rotated.prepare(self.kernel, self.centre, rotated, places);
         if kernels::needs_planes() {
-            kernels::bit_planes(&query.components, &mut query.planes);
+            kernels::bit_planes(&query.rotated.components, &mut query.planes);
         }
     }
 
@@ -310,10 +189,10 @@ impl BitCodes<'_> {
     ) {
         let (words, stride) = (words_of(self.dimension), record_words(self.dimension));
         let layout = kernels::BitLayout { words, stride };
-        kernels::bit_sums(self.records, layout, &query.components, &query.planes, nodes, scratch);
+        kernels::bit_sums(self.records, layout, &query.rotated.components, &query.planes, nodes, scratch);
         // Bits are signs: a set one counts +1, the others -1.
-        let (total, scale, base, reach) =
-            (query.total as f32, query.scale, query.base, query.length * errors);
+        let RotatedQuery { total, scale, base, length, .. } = query.rotated;
+        let (total, reach) = (total as f32, length * errors);
         let rows = nodes.iter().zip(scratch.iter()).map(|(node, sum)| {
             let word = self.records.get(*node as usize * stride + words).copied();
             let factors = Factors::from_word(word.unwrap_or_default());
@@ -470,9 +349,14 @@ impl Nearest<'_> {
 }
 
 /// Encodes the vectors of the nodes; `None` where bits would lose neighbours or save nothing (see the module's text).
-pub(crate) fn encode_bits(floats: Floats<'_>, nodes: usize, read: &Read<'_>) -> Option<EncodedBits> {
-    let bits = EncodedBits::of(floats, nodes, read)?;
-    let (recall, compared_share) = bits.measure(floats, nodes, read);
+pub(crate) fn encode_bits(
+    floats: Floats<'_>,
+    nodes: usize,
+    frame: &Frame,
+    read: &Read<'_>,
+) -> Option<EncodedBits> {
+    let bits = EncodedBits::of(floats, nodes, frame, read)?;
+    let (recall, compared_share) = bits.measure(floats, nodes, frame, read);
     (recall >= LEAST_RECALL && compared_share <= 1.0).then_some(EncodedBits { recall, ..bits })
 }
 
@@ -484,10 +368,7 @@ pub(crate) fn encode_record(
     rest: &mut Vec<f32>,
     record: &mut [u64],
 ) -> bool {
-    rest.clear();
-    rest.extend_from_slice(vector);
-    rotation.apply(rest);
-    rest.iter_mut().zip(centre).for_each(|(x, centre)| *x -= centre);
+    rotation.seen_from(centre, vector, rest);
     let (bits, behind) = record.split_at_mut(words_of(vector.len()));
     for (word, components) in bits.iter_mut().zip(rest.chunks(WORD_BITS)) {
         let bit = |(at, x): (usize, &f32)| u64::from(*x >= 0.0) << at;
@@ -502,18 +383,14 @@ pub(crate) fn encode_record(
 
 impl EncodedBits {
     /// `None` when a vector has no finite length, or all of them no room.
-    fn of(floats: Floats<'_>, nodes: usize, read: &Read<'_>) -> Option<Self> {
-        let dimension = floats.dimension;
-        let stride = record_words(dimension);
-        let rotation = Rotation::of(dimension);
-        let members = sample(nodes, CENTRE_VECTORS);
-        let pieces = members.chunks(CENTRE_PIECE).inspect(|_| read(0..floats.rows()));
-        let centre = rotation.mean(pieces.flatten().map(|node| floats.vector(*node)));
+    fn of(floats: Floats<'_>, nodes: usize, frame: &Frame, read: &Read<'_>) -> Option<Self> {
+        let stride = record_words(floats.dimension);
+        let Frame { rotation, centre, .. } = frame;
         let mut records = vec![0; nodes.checked_mul(stride)?];
         let encode_all = |rest: &mut Vec<f32>, (piece, records): (usize, &mut [u64])| {
             let nodes = piece * PASS_ROWS..;
             let mut encode = |(node, record): (usize, &mut [u64])| {
-                encode_record(&rotation, &centre, floats.vector(node as u32), rest, record)
+                encode_record(rotation, centre, floats.vector(node as u32), rest, record)
             };
             let all = nodes.clone().zip(records.chunks_exact_mut(stride)).all(&mut encode);
             read(floats.rows_of(nodes.start..nodes.start + PASS_ROWS));
@@ -524,18 +401,18 @@ impl EncodedBits {
             .enumerate()
             .map_init(Vec::new, encode_all)
             .reduce(|| true, |a, b| a && b);
-        finite.then_some(Self { centre, records, recall: 0.0 })
+        finite.then_some(Self { records, recall: 0.0 })
     }
 
     /// The codes as searches see them.
-    pub(crate) fn codes(&self, kernel: CodeKernel, dimension: usize) -> BitCodes<'_> {
-        BitCodes { kernel, dimension, centre: &self.centre, records: &self.records }
+    pub(crate) fn codes<'a>(&'a self, kernel: CodeKernel, centre: &'a [f32]) -> BitCodes<'a> {
+        BitCodes { kernel, dimension: centre.len(), centre, records: &self.records }
     }
 
     /// What share of the nearest by vector a scan finds in a sample of the column, and how many vectors it compares for
     /// that, as a share of those that may be.
-    fn measure(&self, floats: Floats<'_>, nodes: usize, read: &Read<'_>) -> (f32, f32) {
-        let codes = self.codes(CodeKernel::of(floats.distance), floats.dimension);
+    fn measure(&self, floats: Floats<'_>, nodes: usize, frame: &Frame, read: &Read<'_>) -> (f32, f32) {
+        let codes = self.codes(CodeKernel::of(floats.distance), &frame.centre);
         let queries = sample(nodes, CHECK_QUERIES);
         let others = sample(nodes, CHECK_VECTORS);
         let check = |nearest: &NearestOf| {
@@ -571,37 +448,14 @@ mod tests {
     use crate::vector::samples::clustered;
 
     #[test]
-    fn a_rotation_keeps_lengths_and_products() {
-        for dimension in [1, 2, 3, 7, 64, 100, 384] {
-            let vectors = clustered(Distance::Euclidean, 2, dimension, 3);
-            let (a, b) = vectors.split_at(dimension);
-            let (mut a_rotated, mut b_rotated) = (a.to_vec(), b.to_vec());
-            let rotation = Rotation::of(dimension);
-            rotation.apply(&mut a_rotated);
-            rotation.apply(&mut b_rotated);
-            let scale = dot(a, a).max(dot(b, b));
-            assert!((dot(a, b) - dot(&a_rotated, &b_rotated)).abs() < 1e-4 * scale, "{dimension}");
-            assert!((dot(a, a) - dot(&a_rotated, &a_rotated)).abs() < 1e-4 * scale, "{dimension}");
-        }
-    }
-
-    #[test]
-    fn the_mean_of_many_huge_vectors_is_finite() {
-        let huge = [1e36_f32; 64];
-        let mean = Rotation::of(64).mean(std::iter::repeat_n(&huge[..], 2_000));
-        assert!(mean.iter().all(|x| x.is_finite()));
-        let length = mean.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
-        assert!((length / 8e36 - 1.0).abs() < 1e-3, "{length}");
-    }
-
-    #[test]
     fn estimates_have_no_bias_and_the_error_that_they_name() {
         let (dimension, nodes) = (256, 3_000);
         for distance in [Distance::Cosine, Distance::Dot, Distance::Euclidean] {
             let vectors = clustered(distance, nodes, dimension, 1);
             let floats = Floats { distance, dimension, vectors: &vectors, rows: RowMap::Identity };
-            let bits = EncodedBits::of(floats, nodes, &|_| ()).expect("finite");
-            let codes = bits.codes(CodeKernel::of(distance), dimension);
+            let frame = Frame::of(floats, nodes, &|_| ());
+            let bits = EncodedBits::of(floats, nodes, &frame, &|_| ()).expect("finite");
+            let codes = bits.codes(CodeKernel::of(distance), &frame.centre);
             let query = clustered(distance, 1, dimension, 9);
             let mut prepared = BitQuery::default();
             codes.prepare(&rotated(&query), &mut prepared);
@@ -635,8 +489,9 @@ mod tests {
         for distance in [Distance::Cosine, Distance::Dot, Distance::Euclidean] {
             let vectors = clustered(distance, nodes, dimension, 1);
             let floats = Floats { distance, dimension, vectors: &vectors, rows: RowMap::Identity };
-            let bits = EncodedBits::of(floats, nodes, &|_| ()).expect("finite");
-            let codes = bits.codes(CodeKernel::of(distance), dimension);
+            let frame = Frame::of(floats, nodes, &|_| ());
+            let bits = EncodedBits::of(floats, nodes, &frame, &|_| ()).expect("finite");
+            let codes = bits.codes(CodeKernel::of(distance), &frame.centre);
             let queries = clustered(distance, 40, dimension, 9);
             let (mut found, mut compared) = (0, 0);
             // The odd rows only: over several blocks, with gaps.
@@ -668,8 +523,9 @@ mod tests {
         let vectors = clustered(Distance::Dot, 50, 64, 1);
         let floats =
             Floats { distance: Distance::Dot, dimension: 64, vectors: &vectors, rows: RowMap::Identity };
-        let bits = EncodedBits::of(floats, 50, &|_| ()).expect("finite");
-        let codes = bits.codes(CodeKernel::Dot, 64);
+        let frame = Frame::of(floats, 50, &|_| ());
+        let bits = EncodedBits::of(floats, 50, &frame, &|_| ()).expect("finite");
+        let codes = bits.codes(CodeKernel::Dot, &frame.centre);
         let mut prepared = BitQuery::default();
         codes.prepare(&rotated(&vectors[..64]), &mut prepared);
         let target = Target::Float(floats, &vectors[..64]);
@@ -694,7 +550,8 @@ mod tests {
         let vectors = clustered(Distance::Euclidean, 20_000, 8, 1);
         let floats =
             Floats { distance: Distance::Euclidean, dimension: 8, vectors: &vectors, rows: RowMap::Identity };
-        assert!(encode_bits(floats, 20_000, &|_| ()).is_none());
+        let frame = Frame::of(floats, 20_000, &|_| ());
+        assert!(encode_bits(floats, 20_000, &frame, &|_| ()).is_none());
         let mut vectors = clustered(Distance::Euclidean, 2_000, 128, 1);
         vectors[1_000] = f32::MAX;
         let floats = Floats {
@@ -703,6 +560,7 @@ mod tests {
             vectors: &vectors,
             rows: RowMap::Identity,
         };
-        assert!(encode_bits(floats, 2_000, &|_| ()).is_none(), "its length is not finite");
+        let frame = Frame::of(floats, 2_000, &|_| ());
+        assert!(encode_bits(floats, 2_000, &frame, &|_| ()).is_none(), "its length is not finite");
     }
 }

@@ -19,7 +19,10 @@ use crate::vector::graph::builder::{BuildOptions, Graph, build_graph};
 use crate::vector::graph::connect::connect;
 use crate::vector::graph::format::{self, Header, Measured, Parts};
 use crate::vector::graph::grow::Inherited;
+use crate::vector::int4::{EncodedInt4, encode_int4};
 use crate::vector::kernels::Codes;
+use crate::vector::pass::Read;
+use crate::vector::rotation::Frame;
 use crate::vector::segment::SegmentVectors;
 
 /// With fewer vectors a scan is as fast as a graph, and nothing is built.
@@ -87,8 +90,17 @@ pub struct BuiltIndex {
     graph: Graph,
     /// Row of each node; `None` when every row has a vector.
     rows: Option<Vec<u32>>,
+    codes: ColumnCodes,
+}
+
+/// The codes of a column.
+#[derive(Debug)]
+struct ColumnCodes {
     encoded: Option<Encoded>,
+    int4: Option<EncodedInt4>,
     bits: Option<EncodedBits>,
+    /// The rotated mean of the column, if there are half bytes or bits.
+    centre: Vec<f32>,
 }
 
 impl BuiltIndex {
@@ -98,12 +110,51 @@ impl BuiltIndex {
     }
 
     fn parts(&self) -> Parts<'_> {
-        Parts {
-            graph: &self.graph,
-            rows: self.rows.as_deref(),
-            encoded: self.encoded.as_ref(),
-            bits: self.bits.as_ref(),
+        self.codes.parts(&self.graph, self.rows.as_deref())
+    }
+}
+
+impl ColumnCodes {
+    /// Makes the codes that searches will use, where they keep recall. `encoded` are those that the graph was built on.
+    fn of(
+        floats: Floats<'_>,
+        nodes: usize,
+        wanted: Quantization,
+        encoded: Option<Encoded>,
+        read: &Read<'_>,
+    ) -> Self {
+        if wanted == Quantization::None {
+            return Self { encoded: None, int4: None, bits: None, centre: Vec::new() };
         }
+        let frame = Frame::of(floats, nodes, read);
+        let int4_wanted = matches!(wanted, Quantization::Auto | Quantization::Int4);
+        let had_codes = encoded.is_some();
+        // One kind at a time: they are the most of what a build needs.
+        let encoded = encoded.filter(|_| !int4_wanted);
+        let int4 = int4_wanted.then(|| encode_int4(floats, nodes, &frame, read)).flatten();
+        let bits = encode_bits(floats, nodes, &frame, read);
+        let encoded = match wanted {
+            Quantization::Auto | Quantization::Int4 if int4.is_none() && had_codes => {
+                encode(floats, nodes, read)
+            }
+            // Where bits lose neighbours, bytes are the next best.
+            Quantization::Binary => encoded.filter(|_| bits.is_none()),
+            _ => encoded,
+        };
+        Self { encoded, int4, bits, centre: frame.centre }
+    }
+
+    fn parts<'a>(&'a self, graph: &'a Graph, rows: Option<&'a [u32]>) -> Parts<'a> {
+        let Self { encoded, int4, bits, centre } = self;
+        Parts { graph, rows, encoded: encoded.as_ref(), int4: int4.as_ref(), bits: bits.as_ref(), centre }
+    }
+
+    /// Share of the nearest neighbours that the codes walked on kept in a sample; 0 where there are none.
+    fn recall(&self) -> f32 {
+        let int4 = self.int4.as_ref().map(|int4| int4.recall);
+        let encoded = self.encoded.as_ref().map(|encoded| encoded.recall);
+        let bits = self.bits.as_ref().map(|bits| bits.recall);
+        int4.or(encoded).or(bits).unwrap_or_default()
     }
 }
 
@@ -184,54 +235,36 @@ pub fn grow_index(
         let mut graph = build_graph(&points, nodes, inherited.as_ref(), &options, cancel)?;
         let inherited = inherited.map_or(0, |inherited| inherited.len() as u32);
         let links = connect(&points, &mut graph);
-        let bits = match params.quantization {
-            Quantization::None => None,
-            Quantization::Auto | Quantization::Int8 | Quantization::Binary => {
-                encode_bits(floats, nodes, read)
-            }
-        };
-        let encoded = match params.quantization {
-            Quantization::None => None,
-            Quantization::Auto | Quantization::Int8 => encoded,
-            // Where bits lose neighbours, bytes are the next best.
-            Quantization::Binary => encoded.filter(|_| bits.is_none()),
-        };
+        let codes = ColumnCodes::of(floats, nodes, params.quantization, encoded, read);
         tracing::debug!(
             nodes,
             inherited,
             generation,
             dimension,
             links,
-            codes = encoded.is_some(),
-            bits = bits.is_some(),
+            int4 = codes.int4.is_some(),
+            int8 = codes.encoded.is_some(),
+            bits = codes.bits.is_some(),
             "vector graph built"
         );
         let column = Column {
             floats,
             present: present.filter(|_| partial.is_some()),
-            encoded: encoded.as_ref(),
-            bits: bits.as_ref(),
+            parts: codes.parts(&graph, None),
             read,
         };
         let measured = Measured {
             ef_construction: params.ef_construction as u32,
-            code_recall: match (&encoded, &bits) {
-                (Some(encoded), _) => encoded.recall,
-                (None, Some(bits)) => bits.recall,
-                (None, None) => 0.0,
-            },
-            beams: calibrate(&graph, &column, cancel),
+            code_recall: codes.recall(),
+            beams: calibrate(&column, cancel),
             inherited,
             generation,
         };
-        let parts =
-            Parts { graph: &graph, rows: partial.as_deref(), encoded: encoded.as_ref(), bits: bits.as_ref() };
+        let parts = codes.parts(&graph, partial.as_deref());
         let header = Header::of(distance, dimension, &parts, measured)?;
-        Ok(Some((header, graph, encoded, bits)))
+        Ok(Some((header, graph, codes)))
     })
-    .map(|built| {
-        built.map(|(header, graph, encoded, bits)| BuiltIndex { header, graph, rows: partial, encoded, bits })
-    })
+    .map(|built| built.map(|(header, graph, codes)| BuiltIndex { header, graph, rows: partial, codes }))
 }
 
 /// What a column of `nodes` nodes takes over from its ancestor's graph, and the generation of that; `None` where building

@@ -12,16 +12,17 @@ use roaring::RoaringBitmap;
 
 use crate::schema::RecallTarget;
 use crate::vector::Scored;
-use crate::vector::bits::{BitQuery, EncodedBits};
-use crate::vector::codes::{Encoded, Floats, Points, Target, sample};
+use crate::vector::bits::BitQuery;
+use crate::vector::codes::{Encoded, Floats, Target, sample};
 use crate::vector::distance::{self, CodeKernel};
 use crate::vector::exact;
 use crate::vector::graph::builder::Graph;
-use crate::vector::graph::format::{CalibratedBeams, MAX_CALIBRATED};
-use crate::vector::graph::walk::{Scratch, beam_search, descend};
+use crate::vector::graph::format::{CalibratedBeams, MAX_CALIBRATED, Parts};
+use crate::vector::graph::walk::{Candidate, Scratch, beam_search, descend};
 use crate::vector::kernels::Codes;
 use crate::vector::pass::Read;
 use crate::vector::query::PreparedQuery;
+use crate::vector::rotation::RotatedQuery;
 
 /// Beams that are measured, each twice as wide as the one before.
 const BEAMS: [u32; MAX_CALIBRATED] = [16, 32, 64, 128, 256, 512];
@@ -40,8 +41,6 @@ const NEAREST: usize = 10;
 const PARTNER_RANK: usize = 32;
 /// ...by this part of its distance.
 const STEP_AWAY: f32 = 1.0;
-/// Candidates by code that are compared by vector.
-const RESCORED: usize = 30;
 /// A wider beam is not measured behind such a recall.
 const ENOUGH: f32 = 0.9995;
 
@@ -51,20 +50,20 @@ pub(crate) struct Column<'a> {
     pub(crate) floats: Floats<'a>,
     /// Rows with a vector; `None`: all.
     pub(crate) present: Option<&'a RoaringBitmap>,
-    pub(crate) encoded: Option<&'a Encoded>,
-    pub(crate) bits: Option<&'a EncodedBits>,
+    /// Graph and codes.
+    pub(crate) parts: Parts<'a>,
     /// Told which vectors were read.
     pub(crate) read: &'a Read<'a>,
 }
 
 /// Beams and what recall they reach; empty when cancelled or when no query can be made of the vectors.
-pub(crate) fn calibrate(graph: &Graph, column: &Column<'_>, cancel: &AtomicBool) -> CalibratedBeams {
+pub(crate) fn calibrate(column: &Column<'_>, cancel: &AtomicBool) -> CalibratedBeams {
     let mut beams = CalibratedBeams::default();
-    let nodes = graph.upper_starts.len().saturating_sub(1);
+    let nodes = column.parts.graph.upper_starts.len().saturating_sub(1);
     let wanted = (nodes / VECTORS_PER_QUERY).clamp(*QUERIES.start(), *QUERIES.end());
     let ask_all = |scratch: &mut Scratch, nodes: &[u32]| -> Vec<PreparedQuery> {
         let nodes = nodes.iter().filter(|_| !cancel.load(Ordering::Relaxed));
-        let asked = nodes.filter_map(|node| asked_near(*node, graph, column, scratch)).collect();
+        let asked = nodes.filter_map(|node| asked_near(*node, column, scratch)).collect();
         (column.read)(0..column.floats.rows());
         asked
     };
@@ -85,7 +84,7 @@ pub(crate) fn calibrate(graph: &Graph, column: &Column<'_>, cancel: &AtomicBool)
     }
     for (place, ef) in beams.iter_mut().zip(BEAMS) {
         let recall_all = |scratch: &mut Scratch, queries: &[Query]| -> Vec<f32> {
-            let recalls = queries.iter().map(|query| query.recall(ef as usize, graph, column, scratch));
+            let recalls = queries.iter().map(|query| query.recall(ef as usize, column, scratch));
             let recalls = recalls.collect();
             (column.read)(0..column.floats.rows());
             recalls
@@ -134,20 +133,42 @@ struct Query {
 }
 
 /// What is asked near a node; `None` when the place is none for a query.
-fn asked_near(node: u32, graph: &Graph, column: &Column<'_>, scratch: &mut Scratch) -> Option<PreparedQuery> {
+fn asked_near(node: u32, column: &Column<'_>, scratch: &mut Scratch) -> Option<PreparedQuery> {
     let Floats { distance, dimension, .. } = column.floats;
-    let points = match column.encoded {
-        // Near enough, and of the vectors that lie in a file just two are read.
-        Some(Encoded { codes, .. }) => {
-            Points::Codes(Codes { kernel: CodeKernel::of(distance), dimension, codes })
-        }
-        None => Points::Floats(column.floats),
-    };
-    walk(graph, &points.target(node), 2 * PARTNER_RANK, scratch);
+    let here = column.floats.vector(node);
+    let prepared = PreparedQuery::new(distance, dimension, here).ok()?;
+    // On codes this is near enough, and of the vectors that lie in a file just two are read.
+    column.with_target(&prepared, |target| walk(column.parts.graph, target, 2 * PARTNER_RANK, scratch));
     let partner = scratch.pool.found().take(PARTNER_RANK).last()?.node;
-    let (a, b) = (column.floats.vector(node), column.floats.vector(partner));
-    let away: Vec<f32> = a.iter().zip(b).map(|(a, b)| a + (a - b) * STEP_AWAY).collect();
+    let there = column.floats.vector(partner);
+    let away: Vec<f32> = here.iter().zip(there).map(|(a, b)| a + (a - b) * STEP_AWAY).collect();
     PreparedQuery::new(distance, dimension, &away).ok()
+}
+
+impl Column<'_> {
+    /// Runs a walk with distances from a query, as searches will.
+    fn with_target<T>(&self, query: &PreparedQuery, walk: impl FnOnce(&Target<'_>) -> T) -> T {
+        let Self { floats, parts: Parts { encoded, int4, bits, centre, .. }, .. } = self;
+        let (kernel, dimension) = (CodeKernel::of(floats.distance), floats.dimension);
+        if let Some(int4) = int4 {
+            let (codes, mut rotated) = (int4.codes(kernel, centre), RotatedQuery::default());
+            codes.prepare(query.rotated(), &mut rotated);
+            return walk(&Target::Int4(codes, &rotated));
+        }
+        let mut code = Vec::new();
+        let scale = encoded.and_then(|encoded| encoded.scale.encode_query(kernel, query.vector(), &mut code));
+        match (encoded, scale, bits) {
+            (Some(Encoded { codes, .. }), Some(_), _) => {
+                walk(&Target::Code(Codes { kernel, dimension, codes }, &code))
+            }
+            (None, _, Some(bits)) => {
+                let (codes, mut prepared) = (bits.codes(kernel, centre), BitQuery::default());
+                codes.prepare(query.rotated(), &mut prepared);
+                walk(&Target::Bits(codes, &prepared))
+            }
+            _ => walk(&Target::Float(*floats, query.vector())),
+        }
+    }
 }
 
 impl Query {
@@ -157,31 +178,16 @@ impl Query {
     }
 
     /// What share of its neighbours a beam finds.
-    fn recall(&self, ef: usize, graph: &Graph, column: &Column<'_>, scratch: &mut Scratch) -> f32 {
-        let Column { floats, encoded, bits, .. } = column;
-        let (kernel, dimension) = (CodeKernel::of(floats.distance), floats.dimension);
-        let vector = self.prepared.vector();
-        let (mut code, mut bit_query) = (Vec::new(), BitQuery::default());
-        let coded = encoded.and_then(|encoded| {
-            encoded.scale.encode_query(kernel, vector, &mut code)?;
-            Some(Codes { kernel, dimension, codes: &encoded.codes })
+    fn recall(&self, ef: usize, column: &Column<'_>, scratch: &mut Scratch) -> f32 {
+        let Floats { distance, .. } = column.floats;
+        let compared = column.with_target(&self.prepared, |target| {
+            walk(column.parts.graph, target, ef, scratch);
+            target.most_rescored(NEAREST)
         });
-        let bits = bits.filter(|_| encoded.is_none()).map(|bits| bits.codes(kernel, dimension));
-        let target = match (coded, bits) {
-            (Some(codes), _) => Target::Code(codes, &code),
-            (None, Some(bits)) => {
-                bits.prepare(self.prepared.rotated(), &mut bit_query);
-                Target::Bits(bits, &bit_query)
-            }
-            (None, None) => Target::Float(*floats, vector),
+        let score = |found: Candidate| {
+            distance::score(distance, self.prepared.vector(), column.floats.vector(found.node))
         };
-        walk(graph, &target, ef, scratch);
-        let mut scores: Vec<f32> = scratch
-            .pool
-            .found()
-            .take(RESCORED.max(if bits.is_some() { ef } else { 0 }))
-            .map(|found| distance::score(floats.distance, vector, floats.vector(found.node)))
-            .collect();
+        let mut scores: Vec<f32> = scratch.pool.found().take(compared).map(score).collect();
         scores.sort_unstable_by(|a, b| b.total_cmp(a));
         // By score, not by name: equal vectors stand for each other.
         let found = scores.iter().take(self.wanted).filter(|score| **score >= self.farthest).count();

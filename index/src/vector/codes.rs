@@ -20,12 +20,14 @@ use roaring::RoaringBitmap;
 
 use crate::schema::Distance;
 use crate::vector::Scored;
-use crate::vector::bits::{BitCodes, BitQuery};
+use crate::vector::bits::{BitCodes, BitQuery, candidates_for};
 use crate::vector::distance::{self, CodeKernel};
 use crate::vector::exact;
+use crate::vector::int4::Int4Codes;
 use crate::vector::kernels::{self, Codes};
 use crate::vector::pass::{PASS_ROWS, Read};
 use crate::vector::query::PreparedQuery;
+use crate::vector::rotation::RotatedQuery;
 
 /// Largest code; -128 is never used, so that codes negate and their sums fit 32 bits.
 const LARGEST_CODE: f32 = 127.0;
@@ -36,9 +38,9 @@ const CHECK_VECTORS: usize = 20_000;
 /// The neighbours that must be found in the check...
 const CHECK_NEAREST: usize = 10;
 /// ...among so many by code. The search rescores no fewer.
-const CHECK_CANDIDATES: usize = 30;
+pub(crate) const CHECK_CANDIDATES: usize = 30;
 /// Share of them that must be found.
-const LEAST_RECALL: f32 = 0.98;
+pub(crate) const LEAST_RECALL: f32 = 0.98;
 
 /// How components become codes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -74,11 +76,7 @@ impl CodeScale {
     /// Code of a component, rounded; out of range: the nearest end.
     #[inline]
     fn code(self, component: f32) -> i8 {
-        // Adding 1.5 x 2^23 leaves a float no bits behind the point, so that its low bits are the rounded number: unlike
-        // a call of `round`, this is done for many components at once.
-        const ROUNDS: f32 = 12_582_912.0;
-        let steps = ((component - self.offset) / self.scale).clamp(-LARGEST_CODE, LARGEST_CODE);
-        (steps + ROUNDS).to_bits() as i8
+        nearest_byte(((component - self.offset) / self.scale).clamp(-LARGEST_CODE, LARGEST_CODE))
     }
 
     /// Code of a query vector, for use against codes of this scale, and what one unit of such a distance is worth; `None`
@@ -106,6 +104,15 @@ impl CodeScale {
     }
 }
 
+/// The whole number nearest to one in -128..=127.
+#[inline]
+pub(crate) fn nearest_byte(number: f32) -> i8 {
+    // Adding 1.5 x 2^23 leaves a float no bits behind the point, so that its low bits are the rounded number: unlike
+    // a call of `round`, this is done for many components at once.
+    const ROUNDS: f32 = 12_582_912.0;
+    (number + ROUNDS).to_bits() as i8
+}
+
 /// Codes of a column, and how they were made.
 #[derive(Debug)]
 pub(crate) struct Encoded {
@@ -130,21 +137,28 @@ pub(crate) fn encode(floats: Floats<'_>, nodes: usize, read: &Read<'_>) -> Optio
         }
         read(floats.rows_of(nodes.start..nodes.start + PASS_ROWS));
     });
-    let recall = recall(distance, floats, nodes, &codes, read);
+    let points = Points::Codes(Codes { kernel: CodeKernel::of(distance), dimension, codes: &codes });
+    let recall = recall_by_code(floats, nodes, read, |node, others| {
+        points.target(node).nearest(others, CHECK_CANDIDATES)
+    });
     (recall >= LEAST_RECALL).then_some(Encoded { scale, codes, recall })
 }
 
-/// Share of the nearest by vector that are among the nearest by code, on a sample of the column.
-fn recall(distance: Distance, floats: Floats<'_>, nodes: usize, codes: &[i8], read: &Read<'_>) -> f32 {
-    let points =
-        Points::Codes(Codes { kernel: CodeKernel::of(distance), dimension: floats.dimension, codes });
+/// Share of the nearest by vector that are among `candidates` nearest by code, on a sample of the column. `by_code` gives
+/// as many of the nodes as are nearest to a node by code.
+pub(crate) fn recall_by_code(
+    floats: Floats<'_>,
+    nodes: usize,
+    read: &Read<'_>,
+    by_code: impl Fn(u32, &[u32]) -> Vec<u32> + Sync,
+) -> f32 {
     let queries: Vec<u32> = sample(nodes, CHECK_QUERIES);
     let others: Vec<u32> = sample(nodes, CHECK_VECTORS);
     let nearest = floats.nearest_of(&queries, &others, CHECK_NEAREST, read);
     let found: usize = nearest
         .par_iter()
         .map(|nearest| {
-            let by_code = points.nearest(nearest.to, &others, CHECK_CANDIDATES);
+            let by_code = by_code(nearest.to, &others);
             let target = Points::Floats(floats).target(nearest.to);
             let found = by_code.iter().filter(|node| target.distance(**node) <= nearest.farthest).count();
             // What was read lies here and there.
@@ -166,6 +180,13 @@ pub(crate) const ROUNDING: f32 = 1.0 / 12.0;
 /// Standard errors of a code's distance within which a candidate may still be among the nearest: the difference of two
 /// such distances has 1.4 standard errors, and three times that is passed by one in a thousand.
 pub(crate) const REACH_ERRORS: f32 = 4.2;
+/// The same of four-bit codes, whose error is larger: seven of eight candidates that the wider reach takes in besides are
+/// none of the nearest, and comparing them costs as much as the codes spare.
+const INT4_REACH_ERRORS: f32 = 3.0;
+/// Candidates of a walk on int8 codes whose order f32 decides, per hit wanted...
+const RESCORE_PER_HIT: usize = 3;
+/// ...and at least.
+pub(crate) const RESCORE_AT_LEAST: usize = 30;
 
 /// Which row of the column a node of the graph stands for.
 #[derive(Debug, Clone, Copy)]
@@ -305,19 +326,6 @@ impl<'a> Points<'a> {
             Self::Floats(floats) => floats.vector(a) == floats.vector(b),
         }
     }
-
-    /// The `k` of `others` nearest to a node, nearest first.
-    pub(crate) fn nearest(&self, node: u32, others: &[u32], k: usize) -> Vec<u32> {
-        let target = self.target(node);
-        let mut farthest_first: BinaryHeap<(OrderedDistance, u32)> = BinaryHeap::with_capacity(k + 1);
-        for &other in others {
-            farthest_first.push((OrderedDistance(target.distance(other)), other));
-            if farthest_first.len() > k {
-                farthest_first.pop();
-            }
-        }
-        farthest_first.into_sorted_vec().into_iter().map(|(_, other)| other).collect()
-    }
 }
 
 /// A distance with a total order, for heaps.
@@ -349,6 +357,7 @@ impl Eq for OrderedDistance {}
 pub(crate) enum Target<'a> {
     Code(Codes<'a>, &'a [i8]),
     Float(Floats<'a>, &'a [f32]),
+    Int4(Int4Codes<'a>, &'a RotatedQuery),
     Bits(BitCodes<'a>, &'a BitQuery),
 }
 
@@ -359,24 +368,51 @@ impl Target<'_> {
         match self {
             Self::Code(codes, from) => distance::code_distance(codes.kernel, from, codes.code(node)),
             Self::Float(floats, from) => distance::float_distance(floats.distance, from, floats.vector(node)),
+            Self::Int4(codes, query) => codes.distance(query, node),
             Self::Bits(bits, query) => bits.distance(query, node),
         }
     }
 
-    /// Standard error of the distance to a node, from the rounding of both codes, which moves each component by an
-    /// rms of `1 / sqrt(12)`; 0 between vectors, unknown and hence infinite between bits.
-    pub(crate) fn error(&self, node: u32, distance: f32) -> f32 {
+    /// The `k` of `others` that are nearest, nearest first.
+    pub(crate) fn nearest(&self, others: &[u32], k: usize) -> Vec<u32> {
+        let mut farthest_first: BinaryHeap<(OrderedDistance, u32)> = BinaryHeap::with_capacity(k + 1);
+        for &other in others {
+            farthest_first.push((OrderedDistance(self.distance(other)), other));
+            if farthest_first.len() > k {
+                farthest_first.pop();
+            }
+        }
+        farthest_first.into_sorted_vec().into_iter().map(|(_, other)| other).collect()
+    }
+
+    /// How much farther than by its distance a node may lie: a few standard errors. Between int8 codes the error comes from
+    /// the rounding of both, which moves each component by an rms of `1 / sqrt(12)`; between vectors there is none, and
+    /// between bits it is unknown and hence infinite.
+    pub(crate) fn reach(&self, node: u32, distance: f32) -> f32 {
         match self {
             Self::Float(..) => 0.0,
             Self::Bits(..) => f32::INFINITY,
-            Self::Code(codes, from) => match codes.kernel {
-                CodeKernel::Dot => {
-                    let square = |code: &[i8]| -distance::code_distance(CodeKernel::Dot, code, code);
-                    ((square(from) + square(codes.code(node))) * ROUNDING).sqrt()
-                }
-                // Each difference is off by the error of two roundings, and counts twice in its square.
-                CodeKernel::SquaredEuclidean => (8.0 * distance.max(0.0) * ROUNDING).sqrt(),
-            },
+            Self::Int4(codes, query) => codes.error(query, distance) * INT4_REACH_ERRORS,
+            Self::Code(codes, from) => {
+                let error = match codes.kernel {
+                    CodeKernel::Dot => {
+                        let square = |code: &[i8]| -distance::code_distance(CodeKernel::Dot, code, code);
+                        ((square(from) + square(codes.code(node))) * ROUNDING).sqrt()
+                    }
+                    // Each difference is off by the error of two roundings, and counts twice in its square.
+                    CodeKernel::SquaredEuclidean => (8.0 * distance.max(0.0) * ROUNDING).sqrt(),
+                };
+                error * REACH_ERRORS
+            }
+        }
+    }
+
+    /// How many candidates of a walk may have to be compared by vector for `k` hits.
+    pub(crate) fn most_rescored(&self, k: usize) -> usize {
+        match self {
+            Self::Code(..) | Self::Float(..) => k.saturating_mul(RESCORE_PER_HIT).max(RESCORE_AT_LEAST),
+            Self::Int4(..) => k.saturating_mul(2 * RESCORE_PER_HIT).max(2 * RESCORE_AT_LEAST),
+            Self::Bits(..) => candidates_for(k),
         }
     }
 
@@ -391,6 +427,7 @@ impl Target<'_> {
                     |node: &u32| distance::float_distance(floats.distance, from, floats.vector(*node));
                 out.extend(nodes.iter().map(distance));
             }
+            Self::Int4(codes, query) => codes.distances(query, nodes, out),
             Self::Bits(bits, query) => bits.distances(query, nodes, out),
         }
     }
@@ -402,6 +439,7 @@ impl Target<'_> {
         match self {
             Self::Code(codes, _) => kernels::prefetch(codes.code(node)),
             Self::Float(floats, _) => kernels::prefetch(floats.vector(node)),
+            Self::Int4(codes, _) => codes.prefetch(node),
             Self::Bits(bits, _) => bits.prefetch(node),
         }
     }

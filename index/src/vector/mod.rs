@@ -16,12 +16,14 @@ mod codes;
 mod distance;
 mod exact;
 mod graph;
+mod int4;
 mod kernels;
 mod live;
 mod pass;
 mod plan;
 mod query;
 mod report;
+mod rotation;
 mod row_bits;
 #[cfg(test)]
 mod samples;

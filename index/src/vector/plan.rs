@@ -3,6 +3,7 @@
 //! A cost model over exact cardinalities, in nanoseconds of one core; only the ratios matter. It must not know vectors or
 //! files; a plan is plain data.
 
+use crate::schema::Quantization;
 use crate::search::MAX_EF;
 
 /// Beam of an unfiltered search when neither the request nor a calibration says.
@@ -17,6 +18,8 @@ const DISTANCES_PER_BEAM: f64 = 7.0;
 const VISIT_COST: f64 = 40.0;
 /// ...and so much per component of a code, which is fetched from anywhere in memory.
 const CODE_COST: f64 = 0.13;
+/// The same of a code of half the length.
+const INT4_COST: f64 = 0.06;
 /// The same of an f32 vector, four times as long.
 const FLOAT_COST: f64 = 0.5;
 /// Scanning a row by bits: so much a row and a component.
@@ -61,8 +64,8 @@ pub(crate) struct Situation {
     pub(crate) allowed: usize,
     /// Components of a vector.
     pub(crate) dimension: usize,
-    /// Whether the graph is walked on codes.
-    pub(crate) codes: bool,
+    /// What the graph is walked on.
+    pub(crate) walked_on: Quantization,
     /// Whether rows can be scanned by bits.
     pub(crate) bits: bool,
 }
@@ -167,7 +170,12 @@ impl Situation {
     }
 
     fn distance_cost(&self) -> f64 {
-        VISIT_COST + self.dimension as f64 * if self.codes { CODE_COST } else { FLOAT_COST }
+        let component = match self.walked_on {
+            Quantization::None => FLOAT_COST,
+            Quantization::Int4 => INT4_COST,
+            Quantization::Auto | Quantization::Int8 | Quantization::Binary => CODE_COST,
+        };
+        VISIT_COST + self.dimension as f64 * component
     }
 
     fn walk_cost(&self, ef: usize) -> f64 {
@@ -277,7 +285,16 @@ mod tests {
     use super::*;
 
     fn situation(rows: usize, allowed: usize, k: usize) -> Situation {
-        Situation { k, ef: None, calibrated: None, rows, allowed, dimension: 384, codes: true, bits: true }
+        Situation {
+            k,
+            ef: None,
+            calibrated: None,
+            rows,
+            allowed,
+            dimension: 384,
+            walked_on: Quantization::Int8,
+            bits: true,
+        }
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use crate::error::{Error, Result};
 use crate::schema::Distance;
-use crate::vector::bits;
 use crate::vector::distance::prepare_vector;
+use crate::vector::rotation;
 
 /// A query vector: of the right dimension, finite, of unit length under cosine.
 #[derive(Debug, Clone)]
@@ -46,7 +46,7 @@ impl PreparedQuery {
 
     /// The components behind the rotation of bit codes.
     pub(crate) fn rotated(&self) -> &[f32] {
-        self.rotated.get_or_init(|| bits::rotated(&self.vector))
+        self.rotated.get_or_init(|| rotation::rotated(&self.vector))
     }
 
     /// The components, shared.

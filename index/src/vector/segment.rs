@@ -13,11 +13,11 @@ use roaring::RoaringBitmap;
 use crate::directory::Residency;
 use crate::error::{Error, Result};
 use crate::file_format::place_of_rows;
-use crate::schema::{Distance, Quantization, VectorStorage};
+use crate::schema::{Distance, VectorStorage};
 use crate::search::MAX_EF;
-use crate::vector::bits::{BitCodes, candidates_for, taking};
+use crate::vector::bits::{BitCodes, taking};
 use crate::vector::calibrate::beam_for;
-use crate::vector::codes::{Floats, REACH_ERRORS, RowMap, Target};
+use crate::vector::codes::{Floats, RowMap, Target};
 use crate::vector::distance::{self, CodeKernel};
 use crate::vector::exact;
 use crate::vector::graph::filtered::search_among;
@@ -30,11 +30,7 @@ use crate::vector::report::{CalibratedBeam, GraphReport, VectorIndexReport};
 use crate::vector::row_bits::RowBits;
 use crate::vector::{Scored, SearchParams};
 
-/// Candidates of a walk whose order f32 decides, per hit wanted...
-const RESCORE_PER_HIT: usize = 3;
-/// ...and at least.
-const RESCORE_AT_LEAST: usize = 30;
-/// After a filtered walk more need it: the nearest allowed nodes may lie far out, where distances differ by less than the
+/// Candidates of a filtered walk that may be compared by vector, more than of others: the nearest allowed nodes may lie far out, where distances differ by less than the
 /// error of a code.
 const RESCORE_FILTERED: usize = 2_048;
 /// A walk among allowed nodes starts from those that a walk with this beam meets...
@@ -138,18 +134,16 @@ impl SegmentVectors {
     pub fn report(&self) -> VectorIndexReport {
         let graph = self.graph.as_ref().map(|graph| {
             let Measured { ef_construction, code_recall, beams, inherited, generation } = *graph.measured();
-            let codes = graph.codes().map_or(0, |(codes, _)| codes.len());
+            let int8 = graph.codes().map_or(0, |(codes, _)| codes.len());
+            let int4 = graph.int4().map_or(0, |int4| int4.codes.len());
             let bits = graph.bits().map_or(0, |bits| size_of_val(bits.records));
+            let codes = int8 + int4 + bits;
             GraphReport {
                 m: graph.links_per_node(),
                 ef_construct: (ef_construction > 0).then_some(ef_construction),
-                quantization: match (codes, bits) {
-                    (0, 0) => Quantization::None,
-                    (0, _) => Quantization::Binary,
-                    _ => Quantization::Int8,
-                },
-                code_bytes: (codes + bits) as u64,
-                graph_bytes: graph.len_bytes().saturating_sub(codes + bits) as u64,
+                quantization: graph.walked_on(),
+                code_bytes: codes as u64,
+                graph_bytes: graph.len_bytes().saturating_sub(codes) as u64,
                 code_recall: (code_recall > 0.0).then_some(code_recall),
                 calibration: beams
                     .into_iter()
@@ -236,7 +230,7 @@ impl SegmentVectors {
             rows,
             allowed,
             dimension: self.dimension,
-            codes: graph.codes().is_some() || graph.bits().is_some(),
+            walked_on: graph.walked_on(),
             bits: graph.bits().is_some(),
         };
         let mut plan = situation.plan();
@@ -323,7 +317,7 @@ impl<'a> Search<'a> {
             let links = self.graph.links();
             let near = descend(&links, target, self.graph.entry(), self.graph.highest_level(), 1, scratch);
             beam_search(&links, target, near, ef, 0, scratch);
-            self.rescore(target, scratch.pool.found(), RESCORE_AT_LEAST)
+            self.rescore(target, scratch.pool.found(), 0)
         })
     }
 
@@ -399,14 +393,19 @@ impl<'a> Search<'a> {
         let mut scratch = SCRATCH.take();
         let mut code = std::mem::take(&mut scratch.code);
         let mut bit_target = std::mem::take(&mut scratch.bit_target);
+        let mut int4_query = std::mem::take(&mut scratch.int4_query);
         let kernel = CodeKernel::of(floats.distance);
         let coded = self.graph.codes().and_then(|(codes, scale)| {
             let unit = scale.encode_query(kernel, self.query.vector(), &mut code)?;
             Some((Codes { kernel, dimension: floats.dimension, codes }, unit))
         });
-        let (target, unit) = match (coded, self.graph.codes(), self.graph.bits()) {
-            (Some((codes, unit)), ..) => (Target::Code(codes, &code), unit),
-            (None, None, Some(bits)) => {
+        let (target, unit) = match (self.graph.int4(), coded, self.graph.codes(), self.graph.bits()) {
+            (Some(int4), ..) => {
+                int4.prepare(self.query.rotated(), &mut int4_query);
+                (Target::Int4(int4, &int4_query), 1.0)
+            }
+            (None, Some((codes, unit)), ..) => (Target::Code(codes, &code), unit),
+            (None, None, None, Some(bits)) => {
                 bits.prepare(self.query.rotated(), &mut bit_target);
                 (Target::Bits(bits, &bit_target), 1.0)
             }
@@ -415,6 +414,7 @@ impl<'a> Search<'a> {
         let result = search(&target, unit, &mut scratch);
         scratch.code = code;
         scratch.bit_target = bit_target;
+        scratch.int4_query = int4_query;
         SCRATCH.set(scratch);
         result
     }
@@ -428,11 +428,7 @@ impl<'a> Search<'a> {
         at_least: usize,
     ) -> Vec<Scored> {
         let floats = self.floats();
-        let most = match target {
-            Target::Bits(..) => candidates_for(self.k),
-            _ => self.k.saturating_mul(RESCORE_PER_HIT),
-        };
-        let most = most.max(at_least);
+        let most = target.most_rescored(self.k).max(at_least);
         let mut nodes: Vec<u32> = Vec::with_capacity(self.k.saturating_mul(2).min(most));
         let mut farthest = f32::INFINITY;
         for candidate in found.take(most) {
@@ -442,8 +438,7 @@ impl<'a> Search<'a> {
             nodes.push(candidate.node);
             kernels::prefetch(floats.vector(candidate.node));
             if nodes.len() == self.k {
-                farthest =
-                    candidate.distance + target.error(candidate.node, candidate.distance) * REACH_ERRORS;
+                farthest = candidate.distance + target.reach(candidate.node, candidate.distance);
             }
         }
         let score = |node: &u32| Scored {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod growing;
+mod int4;
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;

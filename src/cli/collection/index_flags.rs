@@ -34,6 +34,8 @@ pub(in crate::cli) enum QuantizationName {
     Auto,
     /// The original vectors
     None,
+    /// Half a byte a component; a byte where that loses neighbours
+    Int4,
     /// A byte a component
     Int8,
     /// A bit a component
@@ -54,6 +56,7 @@ impl From<QuantizationName> for schema::Quantization {
         match name {
             QuantizationName::Auto => Self::Auto,
             QuantizationName::None => Self::None,
+            QuantizationName::Int4 => Self::Int4,
             QuantizationName::Int8 => Self::Int8,
             QuantizationName::Binary => Self::Binary,
         }
@@ -104,6 +107,7 @@ impl IndexFlags {
             None => Quantization::Unspecified,
             Some(QuantizationName::Auto) => Quantization::Auto,
             Some(QuantizationName::None) => Quantization::None,
+            Some(QuantizationName::Int4) => Quantization::Int4,
             Some(QuantizationName::Int8) => Quantization::Int8,
             Some(QuantizationName::Binary) => Quantization::Binary,
         }

@@ -431,7 +431,7 @@ mod tests {
             (schema.vectors[0].embedder.as_str(), schema.vectors[0].recall_target),
             ("minilm", Some(0.95))
         );
-        for bad in [["--hnsw-m", "3"], ["--hnsw-ef-construct", "5000"], ["--quantization", "int4"]] {
+        for bad in [["--hnsw-m", "3"], ["--hnsw-ef-construct", "5000"], ["--quantization", "int2"]] {
             assert!(parsed(&bad).is_err(), "{bad:?}");
         }
     }

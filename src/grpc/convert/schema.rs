@@ -66,6 +66,7 @@ impl WireIndex {
             Ok(v1::Quantization::Unspecified) => None,
             Ok(v1::Quantization::Auto) => Some(Quantization::Auto),
             Ok(v1::Quantization::None) => Some(Quantization::None),
+            Ok(v1::Quantization::Int4) => Some(Quantization::Int4),
             Ok(v1::Quantization::Int8) => Some(Quantization::Int8),
             Ok(v1::Quantization::Binary) => Some(Quantization::Binary),
             Err(_) => {
@@ -170,6 +171,7 @@ fn quantization(quantization: Quantization) -> v1::Quantization {
     match quantization {
         Quantization::Auto => v1::Quantization::Auto,
         Quantization::None => v1::Quantization::None,
+        Quantization::Int4 => v1::Quantization::Int4,
         Quantization::Int8 => v1::Quantization::Int8,
         Quantization::Binary => v1::Quantization::Binary,
     }

@@ -8,8 +8,9 @@
 //! | level 0 | nodes x 2m x u32 | neighbours, filled from the front, `u32::MAX` behind |
 //! | starts | (nodes + 1) x u32 | upper lists of node i: `starts[i]..starts[i + 1]`, level 1 first |
 //! | upper | lists x m x u32 | neighbours on upper levels |
-//! | codes | nodes x dimension x i8, or none | what is walked on; none: bits, or else the f32 vectors are |
-//! | centre | dimension x f32, or none | rotated mean of the column, for bit codes |
+//! | codes | nodes x dimension x i8, or none | what is walked on; none: half bytes, bits, or else the f32 vectors are |
+//! | int4 | nodes x bytes, or none | half a byte a component, see [`int4`](crate::vector::int4); walked on before all others |
+//! | centre | dimension x f32, or none | rotated mean of the column, for half bytes and bits |
 //! | bits | nodes x words x u64, or none | what is scanned, see [`bits`](crate::vector::bits) |
 //!
 //! Sizes follow from the counts in the header, which carries its own checksum; that the bytes of a section are those that
@@ -22,12 +23,13 @@ use std::path::Path;
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
-use crate::schema::Distance;
+use crate::schema::{Distance, Quantization};
 use crate::vector::bits::{BitCodes, EncodedBits, record_words};
 use crate::vector::codes::{CodeScale, Encoded, RowMap};
 use crate::vector::distance::CodeKernel;
 use crate::vector::graph::builder::{Graph, MAX_LEVEL, MAX_LINKS, MIN_LINKS, level, slot};
 use crate::vector::graph::walk::{Links, MAX_NODES, NO_NODE};
+use crate::vector::int4::{EncodedInt4, Int4Codes, code_bytes};
 use crate::vector::kernels;
 
 const MAGIC: &[u8; 8] = b"RAGSGRPH";
@@ -40,6 +42,7 @@ pub(crate) const SECTION_ALIGN: usize = 64;
 const HAS_ROWS: u32 = 1;
 const HAS_CODES: u32 = 2;
 const HAS_BITS: u32 = 4;
+const HAS_INT4: u32 = 8;
 
 const _: () = assert!(cfg!(target_endian = "little"), "graphs are read in place, as little-endian numbers");
 
@@ -53,6 +56,7 @@ pub(crate) struct Header {
     m: u32,
     entry: u32,
     upper_lists: u32,
+    /// Of codes; where there are half bytes, the width of their step.
     scale: CodeScale,
     measured: Measured,
 }
@@ -84,7 +88,10 @@ pub(crate) struct Parts<'a> {
     /// Row of each node; `None` when every row has a vector.
     pub(crate) rows: Option<&'a [u32]>,
     pub(crate) encoded: Option<&'a Encoded>,
+    pub(crate) int4: Option<&'a EncodedInt4>,
     pub(crate) bits: Option<&'a EncodedBits>,
+    /// The rotated mean of the column, if there are half bytes or bits.
+    pub(crate) centre: &'a [f32],
 }
 
 impl Header {
@@ -95,18 +102,21 @@ impl Header {
         parts: &Parts<'_>,
         measured: Measured,
     ) -> Result<Self> {
-        let Parts { graph, rows, encoded, bits } = parts;
+        let Parts { graph, rows, encoded, int4, bits, .. } = parts;
+        let one = CodeScale { scale: 1.0, offset: 0.0 };
+        let step = int4.map_or(one, |int4| CodeScale { scale: int4.step, ..one });
         let header = Self {
             distance,
             flags: rows.map_or(0, |_| HAS_ROWS)
                 | encoded.map_or(0, |_| HAS_CODES)
+                | int4.map_or(0, |_| HAS_INT4)
                 | bits.map_or(0, |_| HAS_BITS),
             dimension: dimension as u32,
             nodes: graph.nodes() as u32,
             m: graph.m as u32,
             entry: graph.entry,
             upper_lists: graph.upper_starts.last().copied().unwrap_or_default(),
-            scale: encoded.map_or(CodeScale { scale: 1.0, offset: 0.0 }, |encoded| encoded.scale),
+            scale: encoded.map_or(step, |encoded| encoded.scale),
             measured,
         };
         match Layout::of(&header) {
@@ -197,11 +207,14 @@ impl Header {
         if header.entry >= header.nodes {
             return Err(format!("entry {} of {} nodes", header.entry, header.nodes));
         }
-        if header.flags & !(HAS_ROWS | HAS_CODES | HAS_BITS) != 0 {
+        if header.flags & !(HAS_ROWS | HAS_CODES | HAS_BITS | HAS_INT4) != 0 {
             return Err(format!("unknown flags {:#x}", header.flags));
         }
         let scale = header.scale;
-        let codes = header.flags & HAS_CODES != 0;
+        if header.flags & HAS_CODES != 0 && header.flags & HAS_INT4 != 0 {
+            return Err("codes of a byte and of half a byte, expected one kind".to_owned());
+        }
+        let codes = header.flags & (HAS_CODES | HAS_INT4) != 0;
         if codes && !(scale.scale.is_normal() && scale.scale > 0.0 && scale.offset.is_finite()) {
             return Err(format!("code scale {} at {}", scale.scale, scale.offset));
         }
@@ -217,6 +230,7 @@ struct Layout {
     starts: (usize, usize),
     upper: (usize, usize),
     codes: (usize, usize),
+    int4: (usize, usize),
     centre: (usize, usize),
     bits: (usize, usize),
     end: usize,
@@ -239,18 +253,23 @@ impl Layout {
         let upper = section((header.upper_lists as usize).checked_mul(m), 4)?;
         let codes = section(nodes.checked_mul(header.dimension as usize * present(HAS_CODES)), 1)?;
         let dimension = header.dimension as usize;
-        let (mut centre, mut bits) = ((0, 0), (0, 0));
-        if header.flags & HAS_BITS != 0 {
+        let (mut int4, mut centre, mut bits) = ((0, 0), (0, 0), (0, 0));
+        if header.flags & HAS_INT4 != 0 {
+            int4 = section(nodes.checked_mul(code_bytes(dimension)), 1)?;
+        }
+        if header.flags & (HAS_INT4 | HAS_BITS) != 0 {
             centre = section(Some(dimension), size_of::<f32>())?;
+        }
+        if header.flags & HAS_BITS != 0 {
             bits = section(nodes.checked_mul(record_words(dimension)), size_of::<u64>())?;
         }
-        Some(Self { rows, level0, starts, upper, codes, centre, bits, end: at })
+        Some(Self { rows, level0, starts, upper, codes, int4, centre, bits, end: at })
     }
 }
 
 /// Writes a graph under the header made for it, section by section.
 pub(crate) fn write(header: &Header, parts: &Parts<'_>, out: &mut dyn io::Write) -> io::Result<()> {
-    let Parts { graph, rows, encoded, bits } = parts;
+    let Parts { graph, rows, encoded, int4, bits, centre } = parts;
     let layout = Layout::of(header).ok_or_else(|| io::Error::from(io::ErrorKind::FileTooLarge))?;
     let mut at = HEADER_BYTES;
     out.write_all(&header.to_bytes())?;
@@ -268,8 +287,13 @@ pub(crate) fn write(header: &Header, parts: &Parts<'_>, out: &mut dyn io::Write)
     section(layout.starts, bytemuck::cast_slice(&graph.upper_starts))?;
     section(layout.upper, bytemuck::cast_slice(&graph.upper))?;
     section(layout.codes, bytemuck::cast_slice(encoded.map_or(&[][..], |encoded| &encoded.codes)))?;
+    if let Some(int4) = int4 {
+        section(layout.int4, &int4.codes)?;
+    }
+    if int4.is_some() || bits.is_some() {
+        section(layout.centre, bytemuck::cast_slice(centre))?;
+    }
     if let Some(bits) = bits {
-        section(layout.centre, bytemuck::cast_slice(&bits.centre))?;
         section(layout.bits, bytemuck::cast_slice(&bits.records))?;
     }
     Ok(())
@@ -409,18 +433,48 @@ impl FlatGraph {
         Some((bytemuck::cast_slice(codes), self.header.scale))
     }
 
+    /// Four-bit codes of the nodes, if there are.
+    pub(crate) fn int4(&self) -> Option<Int4Codes<'_>> {
+        if self.header.flags & HAS_INT4 == 0 {
+            return None;
+        }
+        let (start, end) = self.layout.int4;
+        Some(Int4Codes {
+            kernel: CodeKernel::of(self.header.distance),
+            centre: self.centre(),
+            step: self.header.scale.scale,
+            codes: self.bytes.get(start..end).unwrap_or_default(),
+        })
+    }
+
+    fn centre(&self) -> &[f32] {
+        let (start, end) = self.layout.centre;
+        bytemuck::try_cast_slice(self.bytes.get(start..end).unwrap_or_default()).unwrap_or_default()
+    }
+
     /// Bit codes of the nodes, if there are.
     pub(crate) fn bits(&self) -> Option<BitCodes<'_>> {
         if self.header.flags & HAS_BITS == 0 {
             return None;
         }
-        let section = |(start, end): (usize, usize)| self.bytes.get(start..end).unwrap_or_default();
+        let (start, end) = self.layout.bits;
+        let records = self.bytes.get(start..end).unwrap_or_default();
         Some(BitCodes {
             kernel: CodeKernel::of(self.header.distance),
             dimension: self.header.dimension as usize,
-            centre: bytemuck::try_cast_slice(section(self.layout.centre)).unwrap_or_default(),
-            records: bytemuck::try_cast_slice(section(self.layout.bits)).unwrap_or_default(),
+            centre: self.centre(),
+            records: bytemuck::try_cast_slice(records).unwrap_or_default(),
         })
+    }
+
+    /// What it is walked on.
+    pub(crate) fn walked_on(&self) -> Quantization {
+        match self.header.flags {
+            flags if flags & HAS_INT4 != 0 => Quantization::Int4,
+            flags if flags & HAS_CODES != 0 => Quantization::Int8,
+            flags if flags & HAS_BITS != 0 => Quantization::Binary,
+            _ => Quantization::None,
+        }
     }
 
     /// What was measured when it was built.

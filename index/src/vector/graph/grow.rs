@@ -206,7 +206,7 @@ mod tests {
         let asked: Vec<u32> = all.iter().copied().step_by(17).collect();
         for &node in &asked {
             let target = points.target(node);
-            let wanted = points.nearest(node, &all, 10);
+            let wanted = points.target(node).nearest(&all, 10);
             let near = descend(graph, &target, graph.entry, graph.highest_level(), 1, &mut scratch);
             beam_search(graph, &target, near, 24, 0, &mut scratch);
             hits += scratch.pool.found().take(10).filter(|found| wanted.contains(&found.node)).count();

@@ -5,6 +5,7 @@
 
 use crate::vector::bits::{BitQuery, ScanScratch};
 use crate::vector::codes::Target;
+use crate::vector::rotation::RotatedQuery;
 
 /// Marks an empty place in a neighbour list; lists fill from the front.
 pub(crate) const NO_NODE: u32 = u32::MAX;
@@ -172,6 +173,8 @@ pub(crate) struct Scratch {
     pub(crate) distances: Vec<f32>,
     /// The query's code.
     pub(crate) code: Vec<i8>,
+    /// The query for walking on four-bit codes.
+    pub(crate) int4_query: RotatedQuery,
     /// The query for walking on bit codes...
     pub(crate) bit_target: BitQuery,
     /// ...and for scanning them.

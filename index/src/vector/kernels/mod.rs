@@ -119,6 +119,100 @@ fn bit_sums_by_planes(records: &[u64], layout: BitLayout, planes: &[u64], nodes:
     }
 }
 
+/// Components of four-bit codes whose halves share 64 bytes.
+pub(crate) const INT4_BLOCK: usize = 128;
+
+/// How the sums over a four-bit code become a distance: `constant + product x <query, code> + square x <code, code - 16>`,
+/// with codes as they are stored, 0 to 15.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Int4Weights {
+    pub(crate) constant: f32,
+    pub(crate) product: f32,
+    pub(crate) square: f32,
+}
+
+/// Distances to `nodes` into `out`, which has as many places. `codes` has half a byte a component of the query, see
+/// [`Int4Codes`](crate::vector::int4::Int4Codes); a node that isn't there counts as one whose components are all 0.
+#[inline]
+pub(crate) fn int4_distances(
+    codes: &[u8],
+    components: &[i8],
+    weights: Int4Weights,
+    nodes: &[u32],
+    out: &mut [f32],
+) {
+    #[cfg(target_arch = "x86_64")]
+    if x86::int4_distances(codes, components, weights, nodes, out) {
+        return;
+    }
+    int4_distances_by_pairs(codes, components, weights, nodes, out);
+}
+
+/// The portable way.
+#[inline(always)]
+fn int4_distances_by_pairs(
+    codes: &[u8],
+    components: &[i8],
+    weights: Int4Weights,
+    nodes: &[u32],
+    out: &mut [f32],
+) {
+    const HALF: usize = INT4_BLOCK / 2;
+    let (components, _) = components.as_chunks::<INT4_BLOCK>();
+    for (node, out) in nodes.iter().zip(out) {
+        let (blocks, _) = int4_code(codes, components.len() * HALF, *node).as_chunks::<HALF>();
+        let (mut product, mut square) = (0_i32, 0_i32);
+        for (bytes, components) in blocks.iter().zip(components) {
+            let (for_low, for_high) = components.split_at(HALF);
+            for ((byte, a), b) in bytes.iter().zip(for_low).zip(for_high) {
+                let (low, high) = (i16::from(byte & 15), i16::from(byte >> 4));
+                product += i32::from(low * i16::from(*a)) + i32::from(high * i16::from(*b));
+                square += i32::from(low * (low - 16)) + i32::from(high * (high - 16));
+            }
+        }
+        *out = weights.of(product, square);
+    }
+}
+
+/// The code of a node; none when there is no such node.
+#[inline(always)]
+fn int4_code(codes: &[u8], stride: usize, node: u32) -> &[u8] {
+    let start = node as usize * stride;
+    codes.get(start..start + stride).unwrap_or_default()
+}
+
+impl Int4Weights {
+    #[inline(always)]
+    fn of(self, product: i32, square: i32) -> f32 {
+        self.constant + self.product * product as f32 + self.square * square as f32
+    }
+}
+
+/// The Walsh-Hadamard transform of a power of two of components, scaled to keep lengths.
+pub(crate) fn hadamard(block: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    if x86::hadamard(block) {
+        return;
+    }
+    butterflies(block, 1);
+}
+
+/// The rounds of the transform that mix components `half` and more apart; then the scale.
+#[inline(always)]
+fn butterflies(block: &mut [f32], mut half: usize) {
+    while half < block.len() {
+        for pair in block.chunks_exact_mut(2 * half) {
+            let (low, high) = pair.split_at_mut(half);
+            for (a, b) in low.iter_mut().zip(high) {
+                (*a, *b) = (*a + *b, *a - *b);
+            }
+        }
+        half *= 2;
+    }
+    let scale = 1.0 / (block.len() as f32).sqrt();
+    block.iter_mut().for_each(|component| *component *= scale);
+}
+
 /// Asks the memory system for all lines of a slice. Changes nothing but the time of a later read.
 #[inline(always)]
 pub(crate) fn prefetch<T>(slice: &[T]) {
@@ -190,6 +284,55 @@ mod tests {
             found.clear();
             bit_sums_by_planes(&records, layout, &planes, &nodes, &mut found);
             assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn distances_by_half_bytes_are_exact_however_they_are_made() {
+        let mut rng = StdRng::seed_from_u64(8);
+        for blocks in [1, 2, 3, 6, 7, 12] {
+            let stride = blocks * INT4_BLOCK / 2;
+            let codes: Vec<u8> = (0..stride * 11).map(|_| rng.random()).collect();
+            let components: Vec<i8> =
+                (0..blocks * INT4_BLOCK).map(|_| rng.random_range(-127..=127)).collect();
+            // Powers of two and whole numbers, so that every sum is exact.
+            for square in [0.0, 0.5] {
+                let weights = Int4Weights { constant: 3.0, product: -0.25, square };
+                let nodes = [10, 0, 3, 7, 2, 9, u32::MAX];
+                let expected: Vec<f32> = nodes
+                    .iter()
+                    .map(|node| {
+                        let code = codes.get(*node as usize * stride..).unwrap_or_default();
+                        let half = |at: usize| {
+                            let byte = code.get(at / INT4_BLOCK * 64 + at % 64).copied().unwrap_or_default();
+                            i32::from(if at % INT4_BLOCK < 64 { byte & 15 } else { byte >> 4 })
+                        };
+                        let sum =
+                            |term: &dyn Fn(usize) -> i32| (0..components.len()).map(term).sum::<i32>() as f32;
+                        let product = sum(&|at| half(at) * i32::from(components[at]));
+                        3.0 - 0.25 * product + square * sum(&|at| half(at) * (half(at) - 16))
+                    })
+                    .collect();
+                let mut found = vec![1.0; nodes.len()];
+                int4_distances(&codes, &components, weights, &nodes, &mut found);
+                assert_eq!(found, expected, "{blocks} blocks, {square}");
+                int4_distances_by_pairs(&codes, &components, weights, &nodes, &mut found);
+                assert_eq!(found, expected, "{blocks} blocks, {square}, by pairs");
+            }
+        }
+    }
+
+    #[test]
+    fn the_transform_is_its_own_inverse_and_the_same_everywhere() {
+        let mut rng = StdRng::seed_from_u64(9);
+        for length in [1, 2, 8, 16, 32, 64, 256, 1_024] {
+            let block: Vec<f32> = (0..length).map(|_| rng.random_range(-1.0..1.0)).collect();
+            let (mut fast, mut plain) = (block.clone(), block.clone());
+            hadamard(&mut fast);
+            butterflies(&mut plain, 1);
+            assert!(fast.iter().zip(&plain).all(|(a, b)| (a - b).abs() < 1e-5), "{length}");
+            hadamard(&mut fast);
+            assert!(fast.iter().zip(&block).all(|(a, b)| (a - b).abs() < 1e-5), "{length}");
         }
     }
 

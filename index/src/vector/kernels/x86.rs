@@ -8,20 +8,28 @@
 )]
 
 use std::arch::x86_64::{
-    __m128i, __m256i, __m512i, _MM_HINT_T0, _mm_add_epi32, _mm_cvtepi32_ps, _mm_prefetch, _mm_storeu_ps,
-    _mm256_add_epi32, _mm256_castsi256_si128, _mm256_extracti128_si256, _mm256_loadu_si256, _mm512_add_epi32,
+    __m128, __m128i, __m256i, __m512, __m512i, _MM_HINT_T0, _mm_add_epi32, _mm_add_ps, _mm_cvtepi32_ps,
+    _mm_mul_ps, _mm_prefetch, _mm_set1_ps, _mm_storeu_ps, _mm256_add_epi32, _mm256_castsi256_si128,
+    _mm256_extracti128_si256, _mm256_loadu_si256, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512,
     _mm512_castsi512_si256, _mm512_cvtepi8_epi16, _mm512_dpbusd_epi32, _mm512_dpwssd_epi32,
-    _mm512_extracti64x4_epi64, _mm512_loadu_si512, _mm512_maskz_loadu_epi8, _mm512_maskz_mov_epi8,
-    _mm512_reduce_add_epi32, _mm512_set1_epi8, _mm512_setzero_si512, _mm512_sub_epi16, _mm512_unpackhi_epi32,
-    _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64, _mm512_xor_si512,
+    _mm512_extracti64x4_epi64, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_sub_ps,
+    _mm512_maskz_loadu_epi8, _mm512_maskz_mov_epi8, _mm512_permute_ps, _mm512_reduce_add_epi32,
+    _mm512_set1_epi8, _mm512_setzero_si512, _mm512_shuffle_f32x4, _mm512_srli_epi16, _mm512_storeu_ps,
+    _mm512_sub_epi8, _mm512_sub_epi16, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32,
+    _mm512_unpacklo_epi64, _mm512_xor_si512,
 };
 use std::sync::LazyLock;
 
 use crate::vector::distance::CodeKernel;
-use crate::vector::kernels::{BitLayout, CACHE_LINE, Codes, bit_sums_by_planes};
+use crate::vector::kernels::{
+    BitLayout, CACHE_LINE, Codes, Int4Weights, bit_sums_by_planes, butterflies, int4_code,
+    int4_distances_by_pairs,
+};
 
 /// Components of one register.
 const LANES: usize = 64;
+/// Floats of one register.
+const FLOATS: usize = 16;
 /// Nodes whose sums are reduced together.
 const FOUR: usize = 4;
 /// Largest dimension whose sums fit 32 bits with the 128 added: 255 x 127 x 65,535 does.
@@ -32,6 +40,8 @@ static HAS_VNNI: LazyLock<bool> = LazyLock::new(|| {
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512vnni")
 });
+
+static HAS_AVX2: LazyLock<bool> = LazyLock::new(|| is_x86_feature_detected!("avx2"));
 
 static HAS_POPCNT: LazyLock<bool> = LazyLock::new(|| is_x86_feature_detected!("popcnt"));
 
@@ -130,7 +140,7 @@ fn masked_sums_of<const WORDS: usize>(
                 *sum = _mm512_dpbusd_epi32(*sum, _mm512_maskz_mov_epi8(bits[at], ones), query[at]);
             }
         }
-        store(reduce_four(sums), out);
+        store(_mm_cvtepi32_ps(reduce_four(sums)), out);
     }
     for (node, out) in rest.iter().zip(rest_out) {
         let (bits, mut sum) = (bits(*node), _mm512_setzero_si512());
@@ -139,6 +149,128 @@ fn masked_sums_of<const WORDS: usize>(
         }
         *out = _mm512_reduce_add_epi32(sum) as f32;
     }
+}
+
+/// Distances by four-bit codes; false where this machine has no kernel here.
+#[inline]
+pub(super) fn int4_distances(
+    codes: &[u8],
+    components: &[i8],
+    weights: Int4Weights,
+    nodes: &[u32],
+    out: &mut [f32],
+) -> bool {
+    if *HAS_VNNI {
+        let (components, _) = components.as_chunks::<LANES>();
+        let (components, _) = components.as_chunks::<2>();
+        if weights.square == 0.0 {
+            // SAFETY: the machine has the instructions that the function was compiled for.
+            unsafe { half_bytes::<false>(codes, components, weights, nodes, out) };
+        } else {
+            // SAFETY: as above.
+            unsafe { half_bytes::<true>(codes, components, weights, nodes, out) };
+        }
+        return true;
+    }
+    if *HAS_AVX2 {
+        // SAFETY: as above.
+        unsafe { half_bytes_of_pairs(codes, components, weights, nodes, out) };
+        return true;
+    }
+    false
+}
+
+/// Both halves of 64 bytes with the components that they belong to, four nodes at once so that the query is loaded for all.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn half_bytes<const SQUARES: bool>(
+    codes: &[u8],
+    components: &[[[i8; LANES]; 2]],
+    weights: Int4Weights,
+    nodes: &[u32],
+    out: &mut [f32],
+) {
+    let stride = components.len() * LANES;
+    let (low_half, sixteen) = (_mm512_set1_epi8(15), _mm512_set1_epi8(16));
+    for (nodes, out) in nodes.chunks(FOUR).zip(out.chunks_mut(FOUR)) {
+        let mut rows = [&[][..]; FOUR];
+        for (row, node) in rows.iter_mut().zip(nodes) {
+            *row = int4_code(codes, stride, *node).as_chunks::<LANES>().0;
+        }
+        let mut products = [_mm512_setzero_si512(); FOUR];
+        let mut squares = [_mm512_setzero_si512(); FOUR];
+        for (at, [for_low, for_high]) in components.iter().enumerate() {
+            let (for_low, for_high) = (load(for_low), load(for_high));
+            for ((row, product), square) in rows.iter().zip(&mut products).zip(&mut squares) {
+                let Some(bytes) = row.get(at) else { continue };
+                let bytes = load_bytes(bytes);
+                let low = _mm512_and_si512(bytes, low_half);
+                // Shifts exist for wider numbers only; what comes in from the byte above is masked away.
+                let high = _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), low_half);
+                *product = _mm512_dpbusd_epi32(*product, low, for_low);
+                *product = _mm512_dpbusd_epi32(*product, high, for_high);
+                if SQUARES {
+                    *square = _mm512_dpbusd_epi32(*square, low, _mm512_sub_epi8(low, sixteen));
+                    *square = _mm512_dpbusd_epi32(*square, high, _mm512_sub_epi8(high, sixteen));
+                }
+            }
+        }
+        let sums = _mm_cvtepi32_ps(reduce_four(products));
+        let scaled = _mm_mul_ps(_mm_set1_ps(weights.product), sums);
+        let mut distances = _mm_add_ps(_mm_set1_ps(weights.constant), scaled);
+        if SQUARES {
+            let sums = _mm_cvtepi32_ps(reduce_four(squares));
+            distances = _mm_add_ps(distances, _mm_mul_ps(_mm_set1_ps(weights.square), sums));
+        }
+        let mut four = [0.0; FOUR];
+        store(distances, &mut four);
+        out.copy_from_slice(four.get(..out.len()).unwrap_or_default());
+    }
+}
+
+/// The portable way, compiled for registers of 32 bytes.
+#[target_feature(enable = "avx2")]
+fn half_bytes_of_pairs(
+    codes: &[u8],
+    components: &[i8],
+    weights: Int4Weights,
+    nodes: &[u32],
+    out: &mut [f32],
+) {
+    int4_distances_by_pairs(codes, components, weights, nodes, out);
+}
+
+/// The Walsh-Hadamard transform; false where this machine or so few components have no kernel here.
+pub(super) fn hadamard(block: &mut [f32]) -> bool {
+    if !*HAS_VNNI || block.len() < FLOATS {
+        return false;
+    }
+    // SAFETY: the machine has the instructions that the function was compiled for.
+    unsafe { hadamard_of_registers(block) };
+    true
+}
+
+/// The first rounds mix the components within a register, the others registers.
+#[target_feature(enable = "avx512f")]
+fn hadamard_of_registers(block: &mut [f32]) {
+    let turned = |lane_bit: u16| {
+        // Lanes that are subtracted: the upper ones of each pair.
+        (0..FLOATS as u16).filter(|lane| lane & lane_bit != 0).fold(0, |mask, lane| mask | 1 << lane)
+    };
+    let masks: [u16; 4] = [turned(1), turned(2), turned(4), turned(8)];
+    let (registers, _) = block.as_chunks_mut::<FLOATS>();
+    for floats in registers {
+        let mut x = load_floats(floats);
+        let swapped = _mm512_permute_ps::<0b10_11_00_01>(x);
+        x = _mm512_mask_sub_ps(_mm512_add_ps(swapped, x), masks[0], swapped, x);
+        let swapped = _mm512_permute_ps::<0b01_00_11_10>(x);
+        x = _mm512_mask_sub_ps(_mm512_add_ps(swapped, x), masks[1], swapped, x);
+        let swapped = _mm512_shuffle_f32x4::<0b10_11_00_01>(x, x);
+        x = _mm512_mask_sub_ps(_mm512_add_ps(swapped, x), masks[2], swapped, x);
+        let swapped = _mm512_shuffle_f32x4::<0b01_00_11_10>(x, x);
+        x = _mm512_mask_sub_ps(_mm512_add_ps(swapped, x), masks[3], swapped, x);
+        store_floats(x, floats);
+    }
+    butterflies(block, FLOATS);
 }
 
 /// The sums of the lanes of four registers: together that takes a third of the instructions.
@@ -250,10 +382,29 @@ fn load_rest(components: &[i8]) -> __m512i {
     unsafe { _mm512_maskz_loadu_epi8(mask, components.as_ptr()) }
 }
 
-/// Four integers as floats.
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn store(sums: __m128i, out: &mut [f32; FOUR]) {
-    // SAFETY: four floats lie behind the reference; the store needs no alignment.
-    unsafe { _mm_storeu_ps(out.as_mut_ptr(), _mm_cvtepi32_ps(sums)) }
+fn load_bytes(bytes: &[u8; LANES]) -> __m512i {
+    // SAFETY: 64 bytes lie behind the reference; the load needs no alignment.
+    unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn load_floats(floats: &[f32; FLOATS]) -> __m512 {
+    // SAFETY: sixteen floats lie behind the reference; the load needs no alignment.
+    unsafe { _mm512_loadu_ps(floats.as_ptr()) }
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn store_floats(floats: __m512, out: &mut [f32; FLOATS]) {
+    // SAFETY: sixteen floats lie behind the reference; the store needs no alignment.
+    unsafe { _mm512_storeu_ps(out.as_mut_ptr(), floats) }
+}
+
+#[inline]
+fn store(floats: __m128, out: &mut [f32; FOUR]) {
+    // SAFETY: four floats lie behind the reference; the store needs no alignment, and every x86-64 has it.
+    unsafe { _mm_storeu_ps(out.as_mut_ptr(), floats) }
 }

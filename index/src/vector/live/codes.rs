@@ -15,10 +15,11 @@ use parking_lot::RwLock;
 use roaring::RoaringBitmap;
 
 use crate::schema::Distance;
-use crate::vector::bits::{BitCodes, BitQuery, Rotation, each_below, encode_record, record_words};
+use crate::vector::bits::{BitCodes, BitQuery, each_below, encode_record, record_words};
 use crate::vector::codes::{OrderedDistance, REACH_ERRORS, ROUNDING};
 use crate::vector::distance::{CodeKernel, code_distance};
 use crate::vector::query::PreparedQuery;
+use crate::vector::rotation::Rotation;
 
 /// Rows of a block: appends of a few rows are copied together up to here.
 const BLOCK_ROWS: usize = 256;
