@@ -1,4 +1,5 @@
-//! Int8 codes of vectors: what the graph is walked on, a quarter of the bytes of f32.
+//! Int8 codes of vectors, a quarter of the bytes of f32: what graphs are built on, and walked on where four-bit codes
+//! ([`int4`](crate::vector::int4)) don't fit.
 //!
 //! One scale (and, for Euclidean, one offset) serves a whole column, so that the integer kernels order codes without any
 //! number beside them: `code = round((x - offset) / scale)` in -127..=127, where the range covers every component of the
@@ -144,8 +145,8 @@ pub(crate) fn encode(floats: Floats<'_>, nodes: usize, read: &Read<'_>) -> Optio
     (recall >= LEAST_RECALL).then_some(Encoded { scale, codes, recall })
 }
 
-/// Share of the nearest by vector that are among `candidates` nearest by code, on a sample of the column. `by_code` gives
-/// as many of the nodes as are nearest to a node by code.
+/// Share of the nearest by vector that are among the nearest by code, on a sample of the column. `by_code` gives those of
+/// some nodes that are nearest to a node by code.
 pub(crate) fn recall_by_code(
     floats: Floats<'_>,
     nodes: usize,
@@ -180,13 +181,13 @@ pub(crate) const ROUNDING: f32 = 1.0 / 12.0;
 /// Standard errors of a code's distance within which a candidate may still be among the nearest: the difference of two
 /// such distances has 1.4 standard errors, and three times that is passed by one in a thousand.
 pub(crate) const REACH_ERRORS: f32 = 4.2;
-/// The same of four-bit codes, whose error is larger: seven of eight candidates that the wider reach takes in besides are
-/// none of the nearest, and comparing them costs as much as the codes spare.
+/// The same of four-bit codes, whose error is larger: the reach of the others would compare a sixth more vectors, which are
+/// the dearest part of a search, for less than a thousandth of recall.
 const INT4_REACH_ERRORS: f32 = 3.0;
 /// Candidates of a walk on int8 codes whose order f32 decides, per hit wanted...
 const RESCORE_PER_HIT: usize = 3;
 /// ...and at least.
-pub(crate) const RESCORE_AT_LEAST: usize = 30;
+const RESCORE_AT_LEAST: usize = 30;
 
 /// Which row of the column a node of the graph stands for.
 #[derive(Debug, Clone, Copy)]

@@ -1,13 +1,14 @@
 //! Four-bit codes of vectors: half a byte a component, what the graph is walked on where they keep recall.
 //!
-//! A walk waits for memory more than it computes, so half the bytes of int8 codes are a third of its time. Vectors are
+//! A walk waits for memory more than it computes, so half the bytes of int8 codes spare up to a third of its time. Vectors are
 //! rotated at random and seen from the mean of their column ([`rotation`](crate::vector::rotation)), which makes all
 //! components alike; one step serves the column, `code = round(t x / step)` in -8..=7.
 //!
-//! **The factor `t`** is each vector's own, near 1, and nowhere stored: it, and at last a few single codes, are chosen so that the code's product with the
-//! vector is the square of its length, `<o', o> = <o, o>`. Then nothing is lost along the vector itself, and of a query that
-//! lies near it only the small part at a right angle meets the error of rounding. (RaBitQ's codes of several bits, Gao et
-//! al., arXiv 2409.09913, store that factor beside each code; a second fetch from memory is what is spared here.)
+//! **The factor `t`** is each vector's own, near 1, and nowhere stored: it, and at last a few single codes, are chosen so
+//! that the code's product with the vector is the square of its length, `<o', o> = <o, o>`. Then nothing is lost along the
+//! vector itself, and of a query that lies near it only the small part at a right angle meets the error of rounding.
+//! (RaBitQ's codes of several bits, Gao et al., arXiv 2409.09913, store that factor beside each code; a second fetch from
+//! memory is what is spared here.)
 //!
 //! **Error.** A product with a query of length 1 is off by `step / sqrt(12)` and a little more from components out of reach,
 //! 0.11 of the spread of a component. Vectors much longer than the others don't fit the common step: a column that has some
@@ -34,9 +35,9 @@ const ZERO: i32 = 8;
 /// Rounds in which the factor of a vector is found.
 const FACTOR_ROUNDS: usize = 4;
 /// Components that are moved by one code each, at most, to take off what the factor leaves.
-const SINGLE_STEPS: usize = 6;
+const SINGLE_STEPS: usize = 4;
 /// What may stay of the error along a vector, as a part of its length or, where that is more, of the usual one.
-const ENOUGH_LEFT: f32 = 0.000_2;
+const ENOUGH_LEFT: f32 = 0.000_3;
 /// Where more than this stays, the vector is too long for the step.
 const MOST_LEFT: f32 = 0.02;
 /// The same of the error in all directions, in spreads of a component; usually 0.11.
@@ -223,6 +224,7 @@ impl Encoder {
         let usual = (rest.len() as f32).sqrt() / STEP;
         // An error along the vector counts by its own length or, where that is less, by the usual one.
         let scale = square.sqrt() * square.sqrt().max(usual);
+        let enough = ENOUGH_LEFT * scale;
         let (mut factor, mut left) = (1.0, f32::INFINITY);
         for _ in 0..FACTOR_ROUNDS {
             steps.clear();
@@ -235,12 +237,12 @@ impl Encoder {
                 left = here;
                 std::mem::swap(best, steps);
             }
-            if left.abs() <= ENOUGH_LEFT * scale {
+            if left.abs() <= enough {
                 break;
             }
         }
         for _ in 0..SINGLE_STEPS {
-            if left.abs() <= ENOUGH_LEFT * scale || !single_step(rest, best, &mut left) {
+            if left.abs() <= enough || !single_step(rest, best, &mut left, enough) {
                 break;
             }
         }
@@ -263,9 +265,9 @@ impl Encoder {
     }
 }
 
-/// Moves the one component to the next code that brings the error along the vector nearest to nothing, of those that were
-/// rounded the other way, so that the error across grows little; false where none does.
-fn single_step(rest: &[f32], codes: &mut [f32], left: &mut f32) -> bool {
+/// Moves one component, rounded the other way so that the error across grows little, to the next code: the first that leaves
+/// no more than `enough` of the error along the vector, or that which leaves least; false where none makes it less.
+fn single_step(rest: &[f32], codes: &mut [f32], left: &mut f32, enough: f32) -> bool {
     let (mut best, mut least) = (None, left.abs());
     for (at, (x, code)) in rest.iter().zip(codes.iter()).enumerate() {
         let step = if (*left > 0.0) == (*x > 0.0) { -1.0 } else { 1.0 };
@@ -273,6 +275,9 @@ fn single_step(rest: &[f32], codes: &mut [f32], left: &mut f32) -> bool {
         let after = (*left + step * x).abs();
         if after < least && step * (code - x) <= 0.0 && (CODES.0..=CODES.1).contains(&next) {
             (best, least) = (Some((at, step)), after);
+            if after <= enough {
+                break;
+            }
         }
     }
     let Some((at, step)) = best else { return false };

@@ -30,8 +30,8 @@ use crate::vector::report::{CalibratedBeam, GraphReport, VectorIndexReport};
 use crate::vector::row_bits::RowBits;
 use crate::vector::{Scored, SearchParams};
 
-/// Candidates of a filtered walk that may be compared by vector, more than of others: the nearest allowed nodes may lie far out, where distances differ by less than the
-/// error of a code.
+/// Candidates of a filtered walk that may be compared by vector, more than of others: the nearest allowed nodes may lie far
+/// out, where distances differ by less than the error of a code.
 const RESCORE_FILTERED: usize = 2_048;
 /// A walk among allowed nodes starts from those that a walk with this beam meets...
 const AMONG_START_EF: usize = 16;
