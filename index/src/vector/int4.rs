@@ -32,11 +32,14 @@ const STEP: f32 = 0.345;
 const CODES: (f32, f32) = (-8.0, 7.0);
 /// What is added to a code to make it half a byte without a sign.
 const ZERO: i32 = 8;
-/// Rounds in which the factor of a vector is found.
-const FACTOR_ROUNDS: usize = 4;
-/// Components that are moved by one code each, at most, to take off what the factor leaves.
-const SINGLE_STEPS: usize = 4;
-/// What may stay of the error along a vector, as a part of its length or, where that is more, of the usual one.
+/// Rounds in which the factor of a vector is found...
+const FACTOR_ROUNDS: usize = 12;
+/// ...unless it leaves no more than this of the error along the vector, as a part of its length or, where that is more, of the
+/// usual one: it works in jumps, and single codes do the rest.
+const NEAR_LEFT: f32 = 0.003;
+/// Components that are moved by one code each, at most.
+const SINGLE_STEPS: usize = 6;
+/// What may stay of the error along a vector.
 const ENOUGH_LEFT: f32 = 0.000_3;
 /// Where more than this stays, the vector is too long for the step.
 const MOST_LEFT: f32 = 0.02;
@@ -237,7 +240,7 @@ impl Encoder {
                 left = here;
                 std::mem::swap(best, steps);
             }
-            if left.abs() <= enough {
+            if left.abs() <= NEAR_LEFT * scale {
                 break;
             }
         }

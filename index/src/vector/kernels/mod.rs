@@ -1,4 +1,5 @@
-//! The innermost loops: distances of one query code to many codes, and fetching what will be read next.
+//! The innermost loops: distances of one query code to many codes, the transform of rotations, and fetching what will be
+//! read next.
 //!
 //! One call serves all neighbours of an expanded node, so that the choice of instructions is made once for all of them and
 //! the query stays in registers. Where this machine has no kernel of our own, the library's kernels (see
