@@ -11,13 +11,14 @@
 
 use std::collections::BinaryHeap;
 
-use rayon::prelude::*;
-
-use crate::vector::codes::{Floats, NearestOf, OrderedDistance, Points, Target, sample};
+use crate::vector::codes::{
+    CHECK_NEAREST, CHECK_QUERIES, CHECK_VECTORS, Floats, LEAST_RECALL, NearestOf, OrderedDistance, Points,
+    Target, sample,
+};
 use crate::vector::distance::CodeKernel;
 use crate::vector::graph::walk::Candidate;
 use crate::vector::kernels;
-use crate::vector::pass::{PASS_ROWS, Read};
+use crate::vector::pass::Read;
 use crate::vector::rotation::{Frame, RotatedQuery, Rotation, product, rotated};
 
 /// Bits of one word.
@@ -43,15 +44,7 @@ const SEEDS_PER_HIT: usize = 2;
 const GLANCED_AT: usize = 32;
 /// Rows that a scan compares at once.
 const COMPARED_AT_ONCE: usize = 32;
-/// Vectors that stand as queries in the check of a column's codes.
-const CHECK_QUERIES: usize = 24;
-/// Vectors that they are compared with, at most.
-const CHECK_VECTORS: usize = 20_000;
-/// The neighbours that must be found in the check...
-const CHECK_NEAREST: usize = 10;
-/// ...the share of them...
-const LEAST_RECALL: f32 = 0.98;
-/// ...and the share of the vectors that may have to be compared for it...
+/// The share of the vectors that may have to be compared for the neighbours that the check of a column's codes wants...
 const CHECK_COMPARED_SHARE: f32 = 0.1;
 /// ...beyond so many.
 const CHECK_COMPARED: f32 = 100.0;
@@ -387,20 +380,10 @@ impl EncodedBits {
         let stride = record_words(floats.dimension);
         let Frame { rotation, centre, .. } = frame;
         let mut records = vec![0; nodes.checked_mul(stride)?];
-        let encode_all = |rest: &mut Vec<f32>, (piece, records): (usize, &mut [u64])| {
-            let nodes = piece * PASS_ROWS..;
-            let mut encode = |(node, record): (usize, &mut [u64])| {
-                encode_record(rotation, centre, floats.vector(node as u32), rest, record)
-            };
-            let all = nodes.clone().zip(records.chunks_exact_mut(stride)).all(&mut encode);
-            read(floats.rows_of(nodes.start..nodes.start + PASS_ROWS));
-            all
+        let encode = |rest: &mut Vec<f32>, vector: &[f32], record: &mut [u64]| {
+            encode_record(rotation, centre, vector, rest, record)
         };
-        let finite = records
-            .par_chunks_mut(stride * PASS_ROWS)
-            .enumerate()
-            .map_init(Vec::new, encode_all)
-            .reduce(|| true, |a, b| a && b);
+        let finite = floats.encode_nodes(&mut records, stride, read, encode);
         finite.then_some(Self { records, recall: 0.0 })
     }
 

@@ -24,6 +24,7 @@ use crate::vector::kernels::Codes;
 use crate::vector::pass::Read;
 use crate::vector::rotation::Frame;
 use crate::vector::segment::SegmentVectors;
+use crate::vector::walked::Walked;
 
 /// With fewer vectors a scan is as fast as a graph, and nothing is built.
 pub const MIN_GRAPH_ROWS: usize = 1_000;
@@ -149,6 +150,18 @@ impl ColumnCodes {
         Parts { graph, rows, encoded: encoded.as_ref(), int4: int4.as_ref(), bits: bits.as_ref(), centre }
     }
 
+    /// The codes as searches will see them.
+    fn walked<'a>(&'a self, floats: Floats<'a>) -> Walked<'a> {
+        let Self { encoded, int4, bits, centre } = self;
+        let kernel = CodeKernel::of(floats.distance);
+        Walked {
+            floats,
+            int4: int4.as_ref().map(|int4| int4.codes(kernel, centre)),
+            int8: encoded.as_ref().map(|encoded| (&encoded.codes[..], encoded.scale)),
+            bits: bits.as_ref().map(|bits| bits.codes(kernel, centre)),
+        }
+    }
+
     /// Share of the nearest neighbours that the codes walked on kept in a sample; 0 where there are none.
     fn recall(&self) -> f32 {
         let int4 = self.int4.as_ref().map(|int4| int4.recall);
@@ -248,9 +261,9 @@ pub fn grow_index(
             "vector graph built"
         );
         let column = Column {
-            floats,
+            graph: &graph,
+            walked: codes.walked(floats),
             present: present.filter(|_| partial.is_some()),
-            parts: codes.parts(&graph, None),
             read,
         };
         let measured = Measured {

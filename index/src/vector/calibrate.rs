@@ -12,17 +12,15 @@ use roaring::RoaringBitmap;
 
 use crate::schema::RecallTarget;
 use crate::vector::Scored;
-use crate::vector::bits::BitQuery;
-use crate::vector::codes::{Encoded, Floats, Target, sample};
-use crate::vector::distance::{self, CodeKernel};
+use crate::vector::codes::{Floats, Target, sample};
+use crate::vector::distance;
 use crate::vector::exact;
 use crate::vector::graph::builder::Graph;
-use crate::vector::graph::format::{CalibratedBeams, MAX_CALIBRATED, Parts};
+use crate::vector::graph::format::{CalibratedBeams, MAX_CALIBRATED};
 use crate::vector::graph::walk::{Candidate, Scratch, beam_search, descend};
-use crate::vector::kernels::Codes;
 use crate::vector::pass::Read;
 use crate::vector::query::PreparedQuery;
-use crate::vector::rotation::RotatedQuery;
+use crate::vector::walked::{TargetMemory, Walked};
 
 /// Beams that are measured, each twice as wide as the one before.
 const BEAMS: [u32; MAX_CALIBRATED] = [16, 32, 64, 128, 256, 512];
@@ -47,11 +45,10 @@ const ENOUGH: f32 = 0.9995;
 /// What searches will compare with.
 #[derive(Clone, Copy)]
 pub(crate) struct Column<'a> {
-    pub(crate) floats: Floats<'a>,
+    pub(crate) graph: &'a Graph,
+    pub(crate) walked: Walked<'a>,
     /// Rows with a vector; `None`: all.
     pub(crate) present: Option<&'a RoaringBitmap>,
-    /// Graph and codes.
-    pub(crate) parts: Parts<'a>,
     /// Told which vectors were read.
     pub(crate) read: &'a Read<'a>,
 }
@@ -59,12 +56,12 @@ pub(crate) struct Column<'a> {
 /// Beams and what recall they reach; empty when cancelled or when no query can be made of the vectors.
 pub(crate) fn calibrate(column: &Column<'_>, cancel: &AtomicBool) -> CalibratedBeams {
     let mut beams = CalibratedBeams::default();
-    let nodes = column.parts.graph.upper_starts.len().saturating_sub(1);
+    let nodes = column.graph.upper_starts.len().saturating_sub(1);
     let wanted = (nodes / VECTORS_PER_QUERY).clamp(*QUERIES.start(), *QUERIES.end());
     let ask_all = |scratch: &mut Scratch, nodes: &[u32]| -> Vec<PreparedQuery> {
         let nodes = nodes.iter().filter(|_| !cancel.load(Ordering::Relaxed));
         let asked = nodes.filter_map(|node| asked_near(*node, column, scratch)).collect();
-        (column.read)(0..column.floats.rows());
+        (column.read)(0..column.walked.floats.rows());
         asked
     };
     let asked: Vec<PreparedQuery> = sample(nodes, wanted)
@@ -76,7 +73,8 @@ pub(crate) fn calibrate(column: &Column<'_>, cancel: &AtomicBool) -> CalibratedB
         return beams;
     }
     // All at once: the column is read from memory a single time.
-    let nearest = exact::scan_through(&asked, column.floats.vectors, column.present, NEAREST, column.read);
+    let nearest =
+        exact::scan_through(&asked, column.walked.floats.vectors, column.present, NEAREST, column.read);
     let queries: Vec<Query> =
         asked.into_iter().zip(nearest).filter_map(|(asked, nearest)| Query::new(asked, &nearest)).collect();
     if queries.is_empty() || cancel.load(Ordering::Relaxed) {
@@ -86,7 +84,7 @@ pub(crate) fn calibrate(column: &Column<'_>, cancel: &AtomicBool) -> CalibratedB
         let recall_all = |scratch: &mut Scratch, queries: &[Query]| -> Vec<f32> {
             let recalls = queries.iter().map(|query| query.recall(ef as usize, column, scratch));
             let recalls = recalls.collect();
-            (column.read)(0..column.floats.rows());
+            (column.read)(0..column.walked.floats.rows());
             recalls
         };
         let mut recalls: Vec<f32> =
@@ -134,41 +132,17 @@ struct Query {
 
 /// What is asked near a node; `None` when the place is none for a query.
 fn asked_near(node: u32, column: &Column<'_>, scratch: &mut Scratch) -> Option<PreparedQuery> {
-    let Floats { distance, dimension, .. } = column.floats;
-    let here = column.floats.vector(node);
+    let Floats { distance, dimension, .. } = column.walked.floats;
+    let here = column.walked.floats.vector(node);
     let prepared = PreparedQuery::new(distance, dimension, here).ok()?;
     // On codes this is near enough, and of the vectors that lie in a file just two are read.
-    column.with_target(&prepared, |target| walk(column.parts.graph, target, 2 * PARTNER_RANK, scratch));
+    let mut memory = TargetMemory::default();
+    let (target, _) = column.walked.target(&prepared, &mut memory);
+    walk(column.graph, &target, 2 * PARTNER_RANK, scratch);
     let partner = scratch.pool.found().take(PARTNER_RANK).last()?.node;
-    let there = column.floats.vector(partner);
+    let there = column.walked.floats.vector(partner);
     let away: Vec<f32> = here.iter().zip(there).map(|(a, b)| a + (a - b) * STEP_AWAY).collect();
     PreparedQuery::new(distance, dimension, &away).ok()
-}
-
-impl Column<'_> {
-    /// Runs a walk with distances from a query, as searches will.
-    fn with_target<T>(&self, query: &PreparedQuery, walk: impl FnOnce(&Target<'_>) -> T) -> T {
-        let Self { floats, parts: Parts { encoded, int4, bits, centre, .. }, .. } = self;
-        let (kernel, dimension) = (CodeKernel::of(floats.distance), floats.dimension);
-        if let Some(int4) = int4 {
-            let (codes, mut rotated) = (int4.codes(kernel, centre), RotatedQuery::default());
-            codes.prepare(query.rotated(), &mut rotated);
-            return walk(&Target::Int4(codes, &rotated));
-        }
-        let mut code = Vec::new();
-        let scale = encoded.and_then(|encoded| encoded.scale.encode_query(kernel, query.vector(), &mut code));
-        match (encoded, scale, bits) {
-            (Some(Encoded { codes, .. }), Some(_), _) => {
-                walk(&Target::Code(Codes { kernel, dimension, codes }, &code))
-            }
-            (None, _, Some(bits)) => {
-                let (codes, mut prepared) = (bits.codes(kernel, centre), BitQuery::default());
-                codes.prepare(query.rotated(), &mut prepared);
-                walk(&Target::Bits(codes, &prepared))
-            }
-            _ => walk(&Target::Float(*floats, query.vector())),
-        }
-    }
 }
 
 impl Query {
@@ -179,13 +153,13 @@ impl Query {
 
     /// What share of its neighbours a beam finds.
     fn recall(&self, ef: usize, column: &Column<'_>, scratch: &mut Scratch) -> f32 {
-        let Floats { distance, .. } = column.floats;
-        let compared = column.with_target(&self.prepared, |target| {
-            walk(column.parts.graph, target, ef, scratch);
-            target.most_rescored(NEAREST)
-        });
+        let Floats { distance, .. } = column.walked.floats;
+        let mut memory = TargetMemory::default();
+        let (target, _) = column.walked.target(&self.prepared, &mut memory);
+        walk(column.graph, &target, ef, scratch);
+        let compared = target.most_rescored(NEAREST);
         let score = |found: Candidate| {
-            distance::score(distance, self.prepared.vector(), column.floats.vector(found.node))
+            distance::score(distance, self.prepared.vector(), column.walked.floats.vector(found.node))
         };
         let mut scores: Vec<f32> = scratch.pool.found().take(compared).map(score).collect();
         scores.sort_unstable_by(|a, b| b.total_cmp(a));

@@ -33,11 +33,11 @@ use crate::vector::rotation::RotatedQuery;
 /// Largest code; -128 is never used, so that codes negate and their sums fit 32 bits.
 const LARGEST_CODE: f32 = 127.0;
 /// Vectors that stand as queries in the check of a column's codes.
-const CHECK_QUERIES: usize = 24;
+pub(crate) const CHECK_QUERIES: usize = 24;
 /// Vectors that they are compared with, at most.
-const CHECK_VECTORS: usize = 20_000;
+pub(crate) const CHECK_VECTORS: usize = 20_000;
 /// The neighbours that must be found in the check...
-const CHECK_NEAREST: usize = 10;
+pub(crate) const CHECK_NEAREST: usize = 10;
 /// ...among so many by code. The search rescores no fewer.
 pub(crate) const CHECK_CANDIDATES: usize = 30;
 /// Share of them that must be found.
@@ -129,14 +129,9 @@ pub(crate) fn encode(floats: Floats<'_>, nodes: usize, read: &Read<'_>) -> Optio
     let scale = CodeScale::covering(floats, read)?;
     let Floats { distance, dimension, .. } = floats;
     let mut codes = vec![0_i8; nodes.checked_mul(dimension)?];
-    codes.par_chunks_mut(dimension * PASS_ROWS).enumerate().for_each(|(piece, codes)| {
-        let nodes = piece * PASS_ROWS..;
-        for (node, code) in nodes.clone().zip(codes.chunks_exact_mut(dimension)) {
-            for (code, component) in code.iter_mut().zip(floats.vector(node as u32)) {
-                *code = scale.code(*component);
-            }
-        }
-        read(floats.rows_of(nodes.start..nodes.start + PASS_ROWS));
+    floats.encode_nodes(&mut codes, dimension, read, |_: &mut (), vector, code| {
+        code.iter_mut().zip(vector).for_each(|(code, component)| *code = scale.code(*component));
+        true
     });
     let points = Points::Codes(Codes { kernel: CodeKernel::of(distance), dimension, codes: &codes });
     let recall = recall_by_code(floats, nodes, read, |node, others| {
@@ -287,6 +282,26 @@ impl<'a> Floats<'a> {
             NearestOf { to, farthest, count: found.len() }
         };
         nodes.into_iter().zip(found).map(nearest).collect()
+    }
+
+    /// Makes a record of `stride` elements of the vector of each node, in pieces on all threads, each with memory of its own;
+    /// false where one of them can't be made.
+    pub(crate) fn encode_nodes<T: Send, M: Default>(
+        &self,
+        records: &mut [T],
+        stride: usize,
+        read: &Read<'_>,
+        encode: impl Fn(&mut M, &[f32], &mut [T]) -> bool + Sync,
+    ) -> bool {
+        let encode_piece = |memory: &mut M, (piece, records): (usize, &mut [T])| {
+            let nodes = piece * PASS_ROWS..;
+            let mut each = nodes.clone().zip(records.chunks_exact_mut(stride));
+            let all = each.all(|(node, record)| encode(memory, self.vector(node as u32), record));
+            read(self.rows_of(nodes.start..nodes.start + PASS_ROWS));
+            all
+        };
+        let pieces = records.par_chunks_mut(stride * PASS_ROWS).enumerate();
+        pieces.map_init(M::default, encode_piece).reduce(|| true, |a, b| a && b)
     }
 
     /// Rows of the column, with or without a vector.
@@ -451,11 +466,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
     use super::*;
-    use crate::vector::samples::clustered;
-
-    fn floats(distance: Distance, dimension: usize, vectors: &[f32]) -> Floats<'_> {
-        Floats { distance, dimension, vectors, rows: RowMap::Identity }
-    }
+    use crate::vector::samples::{clustered, floats};
 
     #[test]
     fn clustered_columns_get_codes_under_every_distance() {

@@ -16,12 +16,10 @@
 //!
 //! It must not know graphs or files.
 
-use rayon::prelude::*;
-
 use crate::vector::codes::{CHECK_CANDIDATES, Floats, LEAST_RECALL, Target, nearest_byte, recall_by_code};
 use crate::vector::distance::CodeKernel;
 use crate::vector::kernels::{self, INT4_BLOCK, Int4Weights};
-use crate::vector::pass::{PASS_ROWS, Read};
+use crate::vector::pass::Read;
 use crate::vector::query::PreparedQuery;
 use crate::vector::rotation::{Frame, RotatedQuery, product};
 
@@ -160,16 +158,14 @@ pub(crate) fn encode_int4(
     let encoded = EncodedInt4::of(floats, nodes, frame, read)?;
     let codes = encoded.codes(CodeKernel::of(floats.distance), &frame.centre);
     let recall = recall_by_code(floats, nodes, read, |node, others| {
-        // As searches ask.
-        let query = PreparedQuery::new(floats.distance, floats.dimension, floats.vector(node));
-        let mut rotated = RotatedQuery::default();
-        query.map_or_else(
-            |_| Vec::new(),
-            |query| {
-                codes.prepare(query.rotated(), &mut rotated);
-                Target::Int4(codes, &rotated).nearest(others, CHECK_CANDIDATES)
-            },
-        )
+        // As searches ask. A vector that can't be asked for is not among the queries.
+        let vector = floats.vector(node);
+        let Ok(query) = PreparedQuery::new(floats.distance, floats.dimension, vector) else {
+            return Vec::new();
+        };
+        let mut prepared = RotatedQuery::default();
+        codes.prepare(query.rotated(), &mut prepared);
+        Target::Int4(codes, &prepared).nearest(others, CHECK_CANDIDATES)
     });
     (recall >= LEAST_RECALL).then_some(EncodedInt4 { recall, ..encoded })
 }
@@ -183,18 +179,10 @@ impl EncodedInt4 {
         }
         let stride = code_bytes(floats.dimension);
         let mut codes = vec![0; nodes.checked_mul(stride)?];
-        let encode_all = |encoder: &mut Encoder, (piece, codes): (usize, &mut [u8])| {
-            let nodes = piece * PASS_ROWS..;
-            let mut fits = nodes.clone().zip(codes.chunks_exact_mut(stride));
-            let all = fits.all(|(node, code)| encoder.encode(frame, step, floats.vector(node as u32), code));
-            read(floats.rows_of(nodes.start..nodes.start + PASS_ROWS));
-            all
+        let encode = |encoder: &mut Encoder, vector: &[f32], code: &mut [u8]| {
+            encoder.encode(frame, step, vector, code)
         };
-        let fit = codes
-            .par_chunks_mut(stride * PASS_ROWS)
-            .enumerate()
-            .map_init(Encoder::default, encode_all)
-            .reduce(|| true, |a, b| a && b);
+        let fit = floats.encode_nodes(&mut codes, stride, read, encode);
         fit.then_some(Self { step, codes, recall: 0.0 })
     }
 
@@ -297,14 +285,9 @@ mod tests {
 
     use super::*;
     use crate::schema::Distance;
-    use crate::vector::codes::RowMap;
     use crate::vector::distance::{dot, float_distance};
     use crate::vector::rotation::rotated;
-    use crate::vector::samples::clustered;
-
-    fn floats(distance: Distance, dimension: usize, vectors: &[f32]) -> Floats<'_> {
-        Floats { distance, dimension, vectors, rows: RowMap::Identity }
-    }
+    use crate::vector::samples::{clustered, floats};
 
     #[test]
     fn distances_are_off_by_the_error_that_codes_name() {

@@ -30,6 +30,7 @@ mod samples;
 mod segment;
 #[cfg(test)]
 mod tests;
+mod walked;
 
 pub(crate) use build::GROWN_DELETED_SHARE;
 pub(crate) use kernels::prefetch;

@@ -181,9 +181,8 @@ mod tests {
 
     use super::*;
     use crate::schema::Distance;
-    use crate::vector::codes::RowMap;
     use crate::vector::distance::dot;
-    use crate::vector::samples::clustered;
+    use crate::vector::samples::{clustered, floats};
 
     #[test]
     fn a_rotation_keeps_lengths_and_products() {
@@ -213,8 +212,7 @@ mod tests {
     fn the_spread_of_a_column_is_that_of_what_is_left_without_its_mean() {
         let (dimension, nodes) = (96, 3_000);
         let vectors = clustered(Distance::Euclidean, nodes, dimension, 5);
-        let floats =
-            Floats { distance: Distance::Euclidean, dimension, vectors: &vectors, rows: RowMap::Identity };
+        let floats = floats(Distance::Euclidean, dimension, &vectors);
         let frame = Frame::of(floats, nodes, &|_| ());
         let mut rest = Vec::new();
         let squares = vectors.chunks(dimension).map(|vector| {

@@ -4,6 +4,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::schema::Distance;
+use crate::vector::codes::{Floats, RowMap};
 use crate::vector::distance::prepare_vector;
 
 /// `rows` x `dimension` components in clusters of uneven size, ready to be stored. Cosine: unit length; dot: lengths differ
@@ -32,6 +33,11 @@ pub(crate) fn clustered(distance: Distance, rows: usize, dimension: usize, seed:
         vectors.extend(vector);
     }
     vectors
+}
+
+/// A column of which every row has a vector.
+pub(crate) fn floats(distance: Distance, dimension: usize, vectors: &[f32]) -> Floats<'_> {
+    Floats { distance, dimension, vectors, rows: RowMap::Identity }
 }
 
 /// A normally distributed number (Irwin-Hall).

@@ -18,16 +18,17 @@ use crate::search::MAX_EF;
 use crate::vector::bits::{BitCodes, taking};
 use crate::vector::calibrate::beam_for;
 use crate::vector::codes::{Floats, RowMap, Target};
-use crate::vector::distance::{self, CodeKernel};
+use crate::vector::distance;
 use crate::vector::exact;
 use crate::vector::graph::filtered::search_among;
 use crate::vector::graph::format::{FlatGraph, Measured, aligned};
 use crate::vector::graph::walk::{Candidate, Scratch, beam_search, descend};
-use crate::vector::kernels::{self, Codes};
+use crate::vector::kernels;
 use crate::vector::plan::{ExactReason, Plan, Situation, Strategy};
 use crate::vector::query::PreparedQuery;
 use crate::vector::report::{CalibratedBeam, GraphReport, VectorIndexReport};
 use crate::vector::row_bits::RowBits;
+use crate::vector::walked::Walked;
 use crate::vector::{Scored, SearchParams};
 
 /// Candidates of a filtered walk that may be compared by vector, more than of others: the nearest allowed nodes may lie far
@@ -389,32 +390,17 @@ impl<'a> Search<'a> {
     /// Runs a search with distances from the query, on codes if there are and they fit the query, and with what a unit of
     /// these is worth.
     fn with_target<T>(&self, search: impl FnOnce(&Target<'_>, f32, &mut Scratch) -> T) -> T {
-        let floats = self.floats();
-        let mut scratch = SCRATCH.take();
-        let mut code = std::mem::take(&mut scratch.code);
-        let mut bit_target = std::mem::take(&mut scratch.bit_target);
-        let mut int4_query = std::mem::take(&mut scratch.int4_query);
-        let kernel = CodeKernel::of(floats.distance);
-        let coded = self.graph.codes().and_then(|(codes, scale)| {
-            let unit = scale.encode_query(kernel, self.query.vector(), &mut code)?;
-            Some((Codes { kernel, dimension: floats.dimension, codes }, unit))
-        });
-        let (target, unit) = match (self.graph.int4(), coded, self.graph.codes(), self.graph.bits()) {
-            (Some(int4), ..) => {
-                int4.prepare(self.query.rotated(), &mut int4_query);
-                (Target::Int4(int4, &int4_query), 1.0)
-            }
-            (None, Some((codes, unit)), ..) => (Target::Code(codes, &code), unit),
-            (None, None, None, Some(bits)) => {
-                bits.prepare(self.query.rotated(), &mut bit_target);
-                (Target::Bits(bits, &bit_target), 1.0)
-            }
-            _ => (Target::Float(floats, self.query.vector()), 1.0),
+        let walked = Walked {
+            floats: self.floats(),
+            int4: self.graph.int4(),
+            int8: self.graph.codes(),
+            bits: self.graph.bits(),
         };
+        let mut scratch = SCRATCH.take();
+        let mut memory = std::mem::take(&mut scratch.target);
+        let (target, unit) = walked.target(self.query, &mut memory);
         let result = search(&target, unit, &mut scratch);
-        scratch.code = code;
-        scratch.bit_target = bit_target;
-        scratch.int4_query = int4_query;
+        scratch.target = memory;
         SCRATCH.set(scratch);
         result
     }

@@ -5,7 +5,7 @@
 
 use crate::vector::bits::{BitQuery, ScanScratch};
 use crate::vector::codes::Target;
-use crate::vector::rotation::RotatedQuery;
+use crate::vector::walked::TargetMemory;
 
 /// Marks an empty place in a neighbour list; lists fill from the front.
 pub(crate) const NO_NODE: u32 = u32::MAX;
@@ -171,13 +171,9 @@ pub(crate) struct Scratch {
     /// Nodes that are looked through.
     pub(crate) bridges: Vec<u32>,
     pub(crate) distances: Vec<f32>,
-    /// The query's code.
-    pub(crate) code: Vec<i8>,
-    /// The query for walking on four-bit codes.
-    pub(crate) int4_query: RotatedQuery,
-    /// The query for walking on bit codes...
-    pub(crate) bit_target: BitQuery,
-    /// ...and for scanning them.
+    /// The query for walking...
+    pub(crate) target: TargetMemory,
+    /// ...and for scanning bit codes.
     pub(crate) bit_query: BitQuery,
     pub(crate) scan: ScanScratch,
 }
