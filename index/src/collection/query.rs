@@ -137,7 +137,11 @@ impl<'a> Search<'a> {
         let places = ranked.iter().map(|fused| fused.key);
         reader.prefetch(places.skip(self.plan.offset).take(self.plan.limit));
         let winners = ranked.into_iter().skip(self.plan.offset).take(self.plan.limit);
-        let hits = winners.map(|fused| self.hit(&reader, fused)).collect::<Result<Vec<_>>>()?;
+        // One by one into their place: collected as results they would be moved about more often than they are read.
+        let mut hits = Vec::with_capacity(winners.len());
+        for fused in winners {
+            hits.push(self.hit(&reader, fused)?);
+        }
         self.phase("fetch", started);
         let (plan, phases) = (std::mem::take(&mut self.steps), std::mem::take(&mut self.phases));
         Ok(SearchResponse { hits, seq_no: self.snapshot.seq_no, plan, phases })

@@ -56,8 +56,11 @@ impl Residency {
         self.wish("random", |map| map.advise(memmap2::Advice::Random));
     }
 
-    /// Everything is wanted soon: the system reads it in the background.
+    /// Everything is wanted soon and for long: the system reads it in the background, and in large pages where its cache has
+    /// them, so that reads here and there don't look for their page each time.
     pub fn wanted(&self) {
+        #[cfg(target_os = "linux")]
+        self.wish("in large pages", |map| map.advise(memmap2::Advice::HugePage));
         #[cfg(unix)]
         self.wish("wanted", |map| map.advise(memmap2::Advice::WillNeed));
     }

@@ -15,7 +15,7 @@ use crate::keyword::{IndexedText, KeywordBuilder};
 use crate::memtable::row_origin;
 use crate::payload::{PayloadTyper, TypedRow};
 use crate::rows::Rows;
-use crate::schema::{CollectionSchema, IndexOptions, VectorSpace};
+use crate::schema::{CollectionSchema, IndexOptions, VectorSpace, VectorStorage};
 use crate::segment::id_index::{encode, hash_id};
 use crate::segment::rows_file::read_batches;
 use crate::segment::{
@@ -138,7 +138,12 @@ fn write_vectors(
     let zeros = vec![0f32; definition.dimension as usize];
     let mut present = RoaringBitmap::new();
     let mut row = 0u32;
-    let mut writer = SealedWriter::create(plan.directory, &path, VECTORS)?;
+    let writer = SealedWriter::create(plan.directory, &path, VECTORS)?;
+    let mut writer = match definition.index.storage {
+        VectorStorage::Memory => writer.in_large_pages(),
+        // What is read of it counts as little as can be.
+        VectorStorage::Mapped => writer,
+    };
     plan.rows.each_vector(space, &mut |vector| {
         if vector.is_some() {
             present.insert(row);

@@ -12,14 +12,16 @@
 use std::collections::BinaryHeap;
 
 use crate::vector::codes::{
-    CHECK_NEAREST, CHECK_QUERIES, CHECK_VECTORS, Floats, LEAST_RECALL, NearestOf, OrderedDistance, Points,
-    Target, sample,
+    CHECK_CANDIDATES, CHECK_NEAREST, CHECK_QUERIES, CHECK_VECTORS, Floats, LEAST_RECALL, NearestOf,
+    OrderedDistance, Target, sample,
 };
 use crate::vector::distance::CodeKernel;
 use crate::vector::graph::walk::Candidate;
 use crate::vector::kernels;
 use crate::vector::pass::Read;
-use crate::vector::rotation::{Frame, RotatedQuery, Rotation, product, rotated};
+use crate::vector::query::PreparedQuery;
+use crate::vector::rotation::{Frame, RotatedQuery, Rotation, product};
+use crate::vector::walked::{TargetMemory, Walked};
 
 /// Bits of one word.
 const WORD_BITS: usize = 64;
@@ -341,15 +343,16 @@ impl Nearest<'_> {
     }
 }
 
-/// Encodes the vectors of the nodes; `None` where bits would lose neighbours or save nothing (see the module's text).
+/// Encodes the vectors of the nodes; `None` where bits would lose neighbours or save nothing (see the module's text). What a
+/// scan by bits doesn't rule out it compares by the codes of `others`.
 pub(crate) fn encode_bits(
-    floats: Floats<'_>,
+    others: &Walked<'_>,
     nodes: usize,
     frame: &Frame,
     read: &Read<'_>,
 ) -> Option<EncodedBits> {
-    let bits = EncodedBits::of(floats, nodes, frame, read)?;
-    let (recall, compared_share) = bits.measure(floats, nodes, frame, read);
+    let bits = EncodedBits::of(others.floats, nodes, frame, read)?;
+    let (recall, compared_share) = bits.measure(others, nodes, frame, read);
     (recall >= LEAST_RECALL && compared_share <= 1.0).then_some(EncodedBits { recall, ..bits })
 }
 
@@ -394,27 +397,30 @@ impl EncodedBits {
 
     /// What share of the nearest by vector a scan finds in a sample of the column, and how many vectors it compares for
     /// that, as a share of those that may be.
-    fn measure(&self, floats: Floats<'_>, nodes: usize, frame: &Frame, read: &Read<'_>) -> (f32, f32) {
+    fn measure(&self, walked: &Walked<'_>, nodes: usize, frame: &Frame, read: &Read<'_>) -> (f32, f32) {
+        let floats = walked.floats;
         let codes = self.codes(CodeKernel::of(floats.distance), &frame.centre);
         let queries = sample(nodes, CHECK_QUERIES);
         let others = sample(nodes, CHECK_VECTORS);
         let check = |nearest: &NearestOf| {
-            let NearestOf { to, farthest, count } = *nearest;
-            let target = Points::Floats(floats).target(to);
-            let mut prepared = BitQuery::default();
-            codes.prepare(&rotated(floats.vector(to)), &mut prepared);
+            let NearestOf { to, count, .. } = *nearest;
+            // A vector that can't be asked for is not among the queries.
+            let query = PreparedQuery::new(floats.distance, floats.dimension, floats.vector(to)).ok()?;
+            let (mut memory, mut prepared) = (TargetMemory::default(), BitQuery::default());
+            let (target, unit) = walked.target(&query, &mut memory);
+            codes.prepare(query.rotated(), &mut prepared);
             let mut scratch = ScanScratch::default();
             let all = taking(others.iter().copied());
-            let compared = codes.scan(&prepared, all, CHECK_NEAREST, (&target, 1.0), &mut scratch);
-            let found = compared.iter().filter(|candidate| candidate.distance <= farthest).count();
-            // What was read lies here and there.
-            read(0..floats.rows());
-            (found.min(count), count, compared.len())
+            let mut compared = codes.scan(&prepared, all, CHECK_NEAREST, (&target, unit), &mut scratch);
+            compared.sort_unstable_by(|a, b| a.distance.total_cmp(&b.distance));
+            let candidates = compared.iter().take(CHECK_CANDIDATES).map(|candidate| candidate.node);
+            let found = floats.near(nearest, candidates, read);
+            Some((found.min(count), count, compared.len()))
         };
         let sum = |a: (usize, usize, usize), b: (usize, usize, usize)| (a.0 + b.0, a.1 + b.1, a.2 + b.2);
         let nearest = floats.nearest_of(&queries, &others, CHECK_NEAREST, read);
         // One after the other: each leaves a part of the column in memory until it ends.
-        let (found, wanted, compared) = nearest.iter().map(check).fold((0, 0, 0), sum);
+        let (found, wanted, compared) = nearest.iter().filter_map(check).fold((0, 0, 0), sum);
         let affordable = others.len() as f32 * CHECK_COMPARED_SHARE + CHECK_COMPARED;
         (found as f32 / wanted.max(1) as f32, compared as f32 / (queries.len() as f32 * affordable))
     }
@@ -428,6 +434,7 @@ mod tests {
     use crate::schema::Distance;
     use crate::vector::codes::RowMap;
     use crate::vector::distance::{dot, squared_euclidean};
+    use crate::vector::rotation::rotated;
     use crate::vector::samples::clustered;
 
     #[test]
@@ -527,6 +534,10 @@ mod tests {
         assert_eq!(scan(vec![], 10), 0);
     }
 
+    fn alone(floats: Floats<'_>) -> Walked<'_> {
+        Walked { floats, int4: None, int8: None, bits: None }
+    }
+
     #[test]
     fn a_column_for_which_bits_say_too_little_gets_none() {
         // Eight components: whatever is near has the same signs, and everything has to be compared.
@@ -534,7 +545,7 @@ mod tests {
         let floats =
             Floats { distance: Distance::Euclidean, dimension: 8, vectors: &vectors, rows: RowMap::Identity };
         let frame = Frame::of(floats, 20_000, &|_| ());
-        assert!(encode_bits(floats, 20_000, &frame, &|_| ()).is_none());
+        assert!(encode_bits(&alone(floats), 20_000, &frame, &|_| ()).is_none());
         let mut vectors = clustered(Distance::Euclidean, 2_000, 128, 1);
         vectors[1_000] = f32::MAX;
         let floats = Floats {
@@ -544,6 +555,6 @@ mod tests {
             rows: RowMap::Identity,
         };
         let frame = Frame::of(floats, 2_000, &|_| ());
-        assert!(encode_bits(floats, 2_000, &frame, &|_| ()).is_none(), "its length is not finite");
+        assert!(encode_bits(&alone(floats), 2_000, &frame, &|_| ()).is_none(), "its length is not finite");
     }
 }

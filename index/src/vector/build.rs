@@ -133,7 +133,14 @@ impl ColumnCodes {
         // One kind at a time: they are the most of what a build needs.
         let encoded = encoded.filter(|_| !int4_wanted);
         let int4 = int4_wanted.then(|| encode_int4(floats, nodes, &frame, read)).flatten();
-        let bits = encode_bits(floats, nodes, &frame, read);
+        let kernel = CodeKernel::of(floats.distance);
+        let others = Walked {
+            floats,
+            int4: int4.as_ref().map(|int4| int4.codes(kernel, &frame.centre)),
+            int8: encoded.as_ref().map(|encoded| (&encoded.codes[..], encoded.scale)),
+            bits: None,
+        };
+        let bits = encode_bits(&others, nodes, &frame, read);
         let encoded = match wanted {
             Quantization::Auto | Quantization::Int4 if int4.is_none() && had_codes => {
                 encode(floats, nodes, read)

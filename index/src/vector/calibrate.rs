@@ -17,7 +17,7 @@ use crate::vector::distance;
 use crate::vector::exact;
 use crate::vector::graph::builder::Graph;
 use crate::vector::graph::format::{CalibratedBeams, MAX_CALIBRATED};
-use crate::vector::graph::walk::{Candidate, Scratch, beam_search, descend};
+use crate::vector::graph::walk::{Scratch, beam_search, descend};
 use crate::vector::pass::Read;
 use crate::vector::query::PreparedQuery;
 use crate::vector::walked::{TargetMemory, Walked};
@@ -82,10 +82,7 @@ pub(crate) fn calibrate(column: &Column<'_>, cancel: &AtomicBool) -> CalibratedB
     }
     for (place, ef) in beams.iter_mut().zip(BEAMS) {
         let recall_all = |scratch: &mut Scratch, queries: &[Query]| -> Vec<f32> {
-            let recalls = queries.iter().map(|query| query.recall(ef as usize, column, scratch));
-            let recalls = recalls.collect();
-            (column.read)(0..column.walked.floats.rows());
-            recalls
+            queries.iter().map(|query| query.recall(ef as usize, column, scratch)).collect()
         };
         let mut recalls: Vec<f32> =
             queries.par_chunks(QUERIES_OF_A_PIECE).map_init(Scratch::default, recall_all).flatten().collect();
@@ -158,10 +155,11 @@ impl Query {
         let (target, _) = column.walked.target(&self.prepared, &mut memory);
         walk(column.graph, &target, ef, scratch);
         let compared = target.most_rescored(NEAREST);
-        let score = |found: Candidate| {
-            distance::score(distance, self.prepared.vector(), column.walked.floats.vector(found.node))
-        };
-        let mut scores: Vec<f32> = scratch.pool.found().take(compared).map(score).collect();
+        let found = scratch.pool.found().take(compared).map(|found| found.node);
+        let mut scores: Vec<f32> = Vec::with_capacity(compared);
+        column.walked.floats.each_of(found, column.read, |vector| {
+            scores.push(distance::score(distance, self.prepared.vector(), vector));
+        });
         scores.sort_unstable_by(|a, b| b.total_cmp(a));
         // By score, not by name: equal vectors stand for each other.
         let found = scores.iter().take(self.wanted).filter(|score| **score >= self.farthest).count();

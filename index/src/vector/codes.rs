@@ -26,7 +26,7 @@ use crate::vector::distance::{self, CodeKernel};
 use crate::vector::exact;
 use crate::vector::int4::Int4Codes;
 use crate::vector::kernels::{self, Codes};
-use crate::vector::pass::{PASS_ROWS, Read};
+use crate::vector::pass::{PASS_ROWS, Read, SCATTERED_VECTORS};
 use crate::vector::query::PreparedQuery;
 use crate::vector::rotation::RotatedQuery;
 
@@ -155,10 +155,7 @@ pub(crate) fn recall_by_code(
         .par_iter()
         .map(|nearest| {
             let by_code = by_code(nearest.to, &others);
-            let target = Points::Floats(floats).target(nearest.to);
-            let found = by_code.iter().filter(|node| target.distance(**node) <= nearest.farthest).count();
-            // What was read lies here and there.
-            read(0..floats.rows());
+            let found = floats.near(nearest, by_code.into_iter(), read);
             found.min(CHECK_NEAREST) + CHECK_NEAREST.saturating_sub(nearest.count)
         })
         .sum();
@@ -183,6 +180,9 @@ const INT4_REACH_ERRORS: f32 = 3.0;
 const RESCORE_PER_HIT: usize = 3;
 /// ...and at least.
 const RESCORE_AT_LEAST: usize = 30;
+
+/// Nodes of a list whose data are fetched at once.
+const FETCHED_TOGETHER: usize = 64;
 
 /// Which row of the column a node of the graph stands for.
 #[derive(Debug, Clone, Copy)]
@@ -259,6 +259,37 @@ impl<'a> Floats<'a> {
         self.vectors.get(start..start + self.dimension).unwrap_or_default()
     }
 
+    /// Calls `each` with the vectors of nodes, which lie here and there.
+    pub(crate) fn each_of(
+        &self,
+        nodes: impl Iterator<Item = u32>,
+        read: &Read<'_>,
+        mut each: impl FnMut(&'a [f32]),
+    ) {
+        for (node, count) in nodes.zip(1..) {
+            each(self.vector(node));
+            if count % SCATTERED_VECTORS == 0 {
+                read(0..self.rows());
+            }
+        }
+        read(0..self.rows());
+    }
+
+    /// How many of `nodes` are no farther from a node than the last of its nearest.
+    pub(crate) fn near(
+        &self,
+        nearest: &NearestOf,
+        nodes: impl Iterator<Item = u32>,
+        read: &Read<'_>,
+    ) -> usize {
+        let from = self.vector(nearest.to);
+        let mut near = 0;
+        self.each_of(nodes, read, |vector| {
+            near += usize::from(distance::float_distance(self.distance, from, vector) <= nearest.farthest);
+        });
+        near
+    }
+
     /// The `k` of `others` that are nearest to each of `nodes`, all of whose vectors are read in one pass.
     pub(crate) fn nearest_of(
         &self,
@@ -269,6 +300,7 @@ impl<'a> Floats<'a> {
     ) -> Vec<NearestOf> {
         let query = |&node: &u32| {
             let query = PreparedQuery::new(self.distance, self.dimension, self.vector(node));
+            read(0..self.rows());
             // A vector that can't be asked for has no neighbours.
             query.ok().map(|query| (node, query))
         };
@@ -279,6 +311,7 @@ impl<'a> Floats<'a> {
             let target = Points::Floats(*self).target(to);
             let last = found.last().and_then(|last| self.rows.node(last.row));
             let farthest = last.map_or(f32::INFINITY, |node| target.distance(node));
+            read(0..self.rows());
             NearestOf { to, farthest, count: found.len() }
         };
         nodes.into_iter().zip(found).map(nearest).collect()
@@ -392,10 +425,15 @@ impl Target<'_> {
     /// The `k` of `others` that are nearest, nearest first.
     pub(crate) fn nearest(&self, others: &[u32], k: usize) -> Vec<u32> {
         let mut farthest_first: BinaryHeap<(OrderedDistance, u32)> = BinaryHeap::with_capacity(k + 1);
-        for &other in others {
-            farthest_first.push((OrderedDistance(self.distance(other)), other));
-            if farthest_first.len() > k {
-                farthest_first.pop();
+        let mut distances = Vec::with_capacity(FETCHED_TOGETHER);
+        for others in others.chunks(FETCHED_TOGETHER) {
+            others.iter().for_each(|other| self.prefetch(*other));
+            self.distances(others, &mut distances);
+            for (other, distance) in others.iter().zip(&distances) {
+                farthest_first.push((OrderedDistance(*distance), *other));
+                if farthest_first.len() > k {
+                    farthest_first.pop();
+                }
             }
         }
         farthest_first.into_sorted_vec().into_iter().map(|(_, other)| other).collect()

@@ -9,5 +9,8 @@ use std::ops::Range;
 /// does not have.
 pub(crate) type Read<'a> = dyn Fn(Range<usize>) + Sync + 'a;
 
+/// Vectors that are read here and there before their memory is given back: each may lie in a large page, all of which counts.
+pub(crate) const SCATTERED_VECTORS: usize = 8;
+
 /// Rows that a pass reads in one piece.
 pub(crate) const PASS_ROWS: usize = 2_048;

@@ -32,14 +32,17 @@ const BIT_SCAN_ROWS_PER_HIT: usize = 8;
 const FLOAT_SCAN_COST: f64 = 0.4;
 /// A beam is widened by this beyond what the filter's share asks for: few more of the nearest pass than the share says.
 const WIDENING: f64 = 1.25;
-/// A widened beam has held enough when so many of the places wanted are allowed.
-const HELD_SHARE: f64 = 0.7;
-/// Allowed nodes that a widened beam must have held for their share to be a guide.
-const GUIDING: usize = 8;
+/// A beam has held enough when so many of the places wanted are allowed...
+const HELD_SHARE: f64 = 0.95;
+/// ...or so many, once it is as wide as the filter's share asks for.
+const HELD_SHARE_WIDENED: f64 = 0.7;
+/// A beam that will be widened has one place of so many at first.
+const FIRST_PLACE_OF: usize = 4;
+/// Of so many places at least one must be allowed for their share to be a guide: fewer say only that the filter goes against
+/// the query.
+const GUIDING_PLACE_OF: usize = 20;
 /// A walk among allowed nodes has a beam narrower by this: of each node it looks at more neighbours.
 const AMONG_EF: f64 = 0.75;
-/// ...but wider by this when the filter goes against the query: then it has a way to go.
-const AMONG_EF_AGAINST: f64 = 2.0;
 /// Nodes looked at in such a walk per place of the beam; getting there costs as much as the walk of a narrow beam.
 const AMONG_DISTANCES_PER_BEAM: f64 = 32.0;
 /// Where fewer pass, two hops no longer hold the allowed nodes together.
@@ -79,7 +82,7 @@ pub(crate) enum Plan {
     ScanBits,
     /// Walk; every row may be returned.
     Walk { ef: usize },
-    /// Walk with a beam so wide that it should hold enough allowed rows, then ask [`Situation::plan_held`].
+    /// Walk with a beam of `ef`, and ask [`Situation::plan_held`] whether it holds enough allowed rows.
     Widened { ef: usize },
     /// Walk among allowed rows; after looking at `budget` nodes, scan.
     Among { ef: usize, budget: usize },
@@ -98,11 +101,12 @@ impl Situation {
         }
         let ef = self.widened(self.selectivity());
         let widened = if ef > MAX_EF { f64::INFINITY } else { self.walk_cost(ef) };
-        let (among, among_cost) = self.among(AMONG_EF, AMONG_SELECTIVITY, scan_cost);
+        let (among, among_cost) = self.among(AMONG_SELECTIVITY, scan_cost);
         if scan_cost <= widened.min(among_cost) {
             scan
         } else if widened <= among_cost {
-            Plan::Widened { ef }
+            // Narrow at first: the filter may go with the query, so that all of the nearest pass, or against it.
+            Plan::Widened { ef: (self.beam() / FIRST_PLACE_OF).max(self.k) }
         } else {
             among
         }
@@ -110,31 +114,36 @@ impl Situation {
 
     /// Chooses once a beam of `ef` nodes held `held` allowed ones; `None`: they are enough.
     pub(crate) fn plan_held(&self, ef: usize, held: usize) -> Option<Plan> {
-        if held as f64 >= self.beam() as f64 * HELD_SHARE {
+        let share = if ef < self.widened(self.selectivity()) { HELD_SHARE } else { HELD_SHARE_WIDENED };
+        if held >= self.k && held as f64 >= self.beam() as f64 * share {
             return None;
         }
         let (scan, scan_cost) = self.scan();
-        let wider = match held {
-            // So few say only that the filter goes against the query.
-            0..GUIDING => f64::INFINITY,
-            held => {
-                let wider = self.widened(held as f64 / ef as f64);
-                if wider > MAX_EF { f64::INFINITY } else { self.walk_cost(wider) }
-            }
+        let against = held.saturating_mul(GUIDING_PLACE_OF) < ef;
+        let wider = match held as f64 / ef as f64 {
+            // With the query: as if there was no filter.
+            share if share >= HELD_SHARE => self.beam(),
+            share => self.widened(share),
+        }
+        .max(ef + 1);
+        let wider_cost = if against || wider > MAX_EF {
+            f64::INFINITY
+        } else {
+            self.walk_cost(wider) - self.walk_cost(ef)
         };
-        let (among, among_cost) = self.among(AMONG_EF_AGAINST, AMONG_SELECTIVITY_AGAINST, scan_cost);
-        Some(if scan_cost <= wider.min(among_cost) {
+        let (among, among_cost) = self.among(AMONG_SELECTIVITY_AGAINST, scan_cost);
+        Some(if scan_cost <= wider_cost.min(among_cost) {
             scan
-        } else if wider <= among_cost {
-            Plan::Widened { ef: self.widened(held as f64 / ef as f64) }
+        } else if wider_cost <= among_cost {
+            Plan::Widened { ef: wider }
         } else {
             among
         })
     }
 
     /// A walk among allowed rows and its cost, which is infinite where fewer than `least` of all pass.
-    fn among(&self, factor: f64, least: f64, scan_cost: f64) -> (Plan, f64) {
-        let ef = ((self.beam() as f64 * factor) as usize).clamp(self.k, MAX_EF.max(self.k));
+    fn among(&self, least: f64, scan_cost: f64) -> (Plan, f64) {
+        let ef = ((self.beam() as f64 * AMONG_EF) as usize).clamp(self.k, MAX_EF.max(self.k));
         let budget = (scan_cost * BUDGET_FACTOR / self.distance_cost()) as usize;
         let distances = DISTANCES_OF_A_WALK + (ef + DEFAULT_EF / 4) as f64 * AMONG_DISTANCES_PER_BEAM;
         let cost = if self.selectivity() < least { f64::INFINITY } else { distances * self.distance_cost() };
@@ -301,8 +310,8 @@ mod tests {
     fn the_way_changes_with_the_share_that_passes() {
         let plan = |rows, allowed| situation(rows, allowed, 10).plan();
         assert_eq!(plan(200_000, 200_000), Plan::Walk { ef: 64 });
-        assert_eq!(plan(200_000, 160_000), Plan::Widened { ef: 100 });
-        assert_eq!(plan(200_000, 100_000), Plan::Widened { ef: 160 });
+        assert_eq!(plan(200_000, 160_000), Plan::Widened { ef: 16 });
+        assert_eq!(plan(200_000, 100_000), Plan::Widened { ef: 16 });
         assert!(matches!(plan(200_000, 30_000), Plan::Among { ef: 48, .. }));
         assert_eq!(plan(200_000, 10_000), Plan::ScanBits);
         assert_eq!(plan(200_000, 2_000), Plan::ScanBits);
@@ -311,7 +320,7 @@ mod tests {
         // A tenth is scanned while it is small, and walked where it is many; of a hundredth the walk would hold too little.
         assert_eq!(plan(20_000, 2_000), Plan::ScanBits);
         assert!(matches!(plan(20_000_000, 2_000_000), Plan::Among { ef: 48, .. }));
-        assert_eq!(plan(200_000_000, 2_000_000), Plan::Widened { ef: 8_000 });
+        assert_eq!(plan(200_000_000, 2_000_000), Plan::Widened { ef: 16 });
         let without_bits = |allowed| Situation { bits: false, ..situation(200_000, allowed, 10) }.plan();
         assert_eq!(without_bits(100), Plan::Scan);
         assert!(matches!(without_bits(20_000), Plan::Among { .. }));
@@ -320,12 +329,34 @@ mod tests {
     #[test]
     fn what_a_beam_held_tells_whether_the_filter_goes_against_the_query() {
         let half = situation(200_000, 100_000, 10);
+        // As wide as half of the rows ask for: what passes is enough, or tells how wide is.
         assert_eq!(half.plan_held(160, 80), None);
         assert_eq!(half.plan_held(160, 60), None);
         assert_eq!(half.plan_held(160, 40), Some(Plan::Widened { ef: 320 }));
-        assert!(matches!(half.plan_held(160, 0), Some(Plan::Among { ef: 128, .. })));
+        assert!(matches!(half.plan_held(160, 0), Some(Plan::Among { ef: 48, .. })));
+        // Narrow: all pass, some, none.
+        assert_eq!(half.plan_held(16, 16), Some(Plan::Widened { ef: 64 }));
+        assert_eq!(half.plan_held(64, 63), None);
+        assert_eq!(half.plan_held(16, 8), Some(Plan::Widened { ef: 160 }));
+        assert!(matches!(half.plan_held(16, 0), Some(Plan::Among { ef: 48, .. })));
         let few = situation(200_000, 6_000, 10);
         assert_eq!(few.plan_held(160, 0), Some(Plan::ScanBits));
+    }
+
+    #[test]
+    fn a_beam_is_widened_until_it_holds_the_hits_or_something_else_is_cheaper() {
+        for (k, ef) in [(10, None), (100, Some(100)), (500, None), (10, Some(MAX_EF))] {
+            let most = Situation { ef, ..situation(200_000, 190_000, k) };
+            for held_of in [1, 2, 3, 20, 100] {
+                let Plan::Widened { ef: mut beam } = most.plan() else { continue };
+                while let Some(Plan::Widened { ef: wider }) = most.plan_held(beam, beam / held_of) {
+                    assert!(wider > beam, "{k}, {ef:?}, {held_of}");
+                    beam = wider;
+                }
+                let enough = most.plan_held(beam, beam / held_of).is_none();
+                assert!(!enough || beam / held_of >= k, "{k}, {ef:?}, {held_of}");
+            }
+        }
     }
 
     #[test]

@@ -29,9 +29,11 @@ impl PreparedQuery {
             let found = vector.len();
             return Err(Error::invalid("vector", format!("{found} components, expected {dimension}")));
         }
-        let mut vector = vector.to_vec();
-        prepare_vector(distance, &mut vector).map_err(|message| Error::invalid("vector", message))?;
-        Ok(Self { distance, vector: vector.into(), rotated: OnceLock::new() })
+        let mut vector: Arc<[f32]> = vector.into();
+        // Nobody else has it yet.
+        prepare_vector(distance, Arc::make_mut(&mut vector))
+            .map_err(|message| Error::invalid("vector", message))?;
+        Ok(Self { distance, vector, rotated: OnceLock::new() })
     }
 
     /// How the space compares.

@@ -69,6 +69,15 @@ impl RowBits {
         Some(())
     }
 
+    /// At most `most` rows, one of each of as many stretches of equal length in which there are any.
+    pub(crate) fn spread(&self, most: usize) -> impl Iterator<Item = u32> + '_ {
+        let stretch = self.0.len().div_ceil(most.max(1)).max(1);
+        self.0.chunks(stretch).zip((0..).step_by(stretch)).filter_map(|(words, first)| {
+            let (at, word) = words.iter().enumerate().find(|(_, word)| **word != 0)?;
+            Some(((first + at) as u32) * 64 + word.trailing_zeros())
+        })
+    }
+
     #[inline]
     pub(crate) fn contains(&self, row: u32) -> bool {
         self.0.get(row as usize / 64).is_some_and(|word| word >> (row % 64) & 1 == 1)
@@ -78,6 +87,19 @@ impl RowBits {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_are_spread_over_all() {
+        let thirds = RowBits::of(&(0..300_000).filter(|row| row % 3 == 0).collect(), 300_000);
+        let rows: Vec<u32> = thirds.spread(1_000).collect();
+        assert!((900..=1_000).contains(&rows.len()), "{}", rows.len());
+        assert!(rows.iter().all(|row| row % 3 == 0));
+        assert!(rows.windows(2).all(|pair| pair[0] < pair[1] && pair[1] - pair[0] < 1_000));
+        let few = RowBits::of(&[7, 65_000, 299_999].into(), 300_000);
+        assert_eq!(few.spread(1_000).collect::<Vec<_>>(), [7, 65_000, 299_999]);
+        assert_eq!(few.spread(1).count(), 1);
+        assert_eq!(RowBits::of(&RoaringBitmap::new(), 300_000).spread(10).count(), 0);
+    }
 
     #[test]
     fn holds_what_the_bitmap_holds() {

@@ -22,7 +22,9 @@ use crate::vector::distance;
 use crate::vector::exact;
 use crate::vector::graph::filtered::search_among;
 use crate::vector::graph::format::{FlatGraph, Measured, aligned};
-use crate::vector::graph::walk::{Candidate, Scratch, beam_search, descend};
+use crate::vector::graph::walk::{
+    Candidate, Scratch, beam_search, beam_search_to_widen, descend, widen_beam,
+};
 use crate::vector::kernels;
 use crate::vector::plan::{ExactReason, Plan, Situation, Strategy};
 use crate::vector::query::PreparedQuery;
@@ -36,13 +38,15 @@ use crate::vector::{Scored, SearchParams};
 const RESCORE_FILTERED: usize = 2_048;
 /// A walk among allowed nodes starts from those that a walk with this beam meets...
 const AMONG_START_EF: usize = 16;
-/// ...with a beam wider by this when none of those is allowed: then the filter goes against the query...
-const AMONG_FAR_FACTOR: usize = 3;
-/// ...and from so many spread over all.
+/// ...and from so many spread over all...
 const FILTER_SEEDS: u64 = 24;
+/// ...or, when none of those that it meets is allowed, from the nearest of so many: then the filter goes against the query...
+const FAR_SEEDS: usize = 2_048;
+/// ...and the beam is wider by this.
+const AMONG_FAR_FACTOR: usize = 2;
 
-/// Plans that one search may try: a beam may have to be widened a few times, then among or scan.
-const MOST_PLANS: usize = 6;
+/// Plans that one search may try: a widened beam, then among, then a scan.
+const MOST_PLANS: usize = 3;
 
 thread_local! {
     /// Walks of one thread share their memory: a bit a node of the largest graph walked.
@@ -235,7 +239,7 @@ impl SegmentVectors {
             bits: graph.bits().is_some(),
         };
         let mut plan = situation.plan();
-        // Each round is sure to widen the beam or to end with a walk that decides for itself when to give up.
+        let mut held = Vec::new();
         for _ in 0..MOST_PLANS {
             let (allowed, rows) = (allowed as u64, rows as u64);
             let (found, strategy) = match (plan, allow) {
@@ -244,18 +248,16 @@ impl SegmentVectors {
                     Some(bits) => (search.scan_bits(&bits, allow), Strategy::Codes { rows: allowed }),
                     None => return exact(ExactReason::FewRows),
                 },
-                (Plan::Widened { ef }, Some(allow)) => {
-                    let (found, held) = search.walk_widened(ef, allow);
-                    if let Some(next) = situation.plan_held(ef, held) {
-                        plan = next;
+                (Plan::Widened { ef }, Some(allow)) => match search.walk_widening(ef, &situation, allow) {
+                    Ok((found, ef)) => (found, Strategy::GraphSkipping { ef, allowed, rows }),
+                    Err((next, met)) => {
+                        (plan, held) = (next, met);
                         continue;
                     }
-                    (found, Strategy::GraphSkipping { ef, allowed, rows })
-                }
+                },
                 (Plan::Among { ef, budget }, Some(allow)) => {
-                    let strategy = Strategy::GraphAmong { ef, allowed, rows };
-                    match search.walk_among(ef, budget, allow) {
-                        Some(found) => (found, strategy),
+                    match search.walk_among(ef, budget, allow, &held) {
+                        Some((found, ef)) => (found, Strategy::GraphAmong { ef, allowed, rows }),
                         None => {
                             plan = situation.scan().0;
                             continue;
@@ -322,22 +324,43 @@ impl<'a> Search<'a> {
         })
     }
 
-    /// Walks for the nearest of all with a wide beam and keeps those of `allow`; also, how many of these it held.
-    fn walk_widened(&self, ef: usize, allow: &RoaringBitmap) -> (Vec<Scored>, usize) {
+    /// Walks for the nearest of all, with a beam that is widened from `ef` on until it holds enough of `allow`, and keeps
+    /// these; also, how wide it became. Another plan when a wider beam would cost more than that, and what it held.
+    fn walk_widening(
+        &self,
+        ef: usize,
+        situation: &Situation,
+        allow: &RoaringBitmap,
+    ) -> Result<(Vec<Scored>, usize), (Plan, Vec<Candidate>)> {
         self.with_target(|target, _, scratch| {
-            let links = self.graph.links();
+            let (links, rows) = (self.graph.links(), self.graph.rows());
             let near = descend(&links, target, self.graph.entry(), self.graph.highest_level(), 1, scratch);
-            beam_search(&links, target, near, ef, 0, scratch);
-            let rows = self.graph.rows();
-            let held: Vec<Candidate> =
-                scratch.pool.found().filter(|found| allow.contains(rows.row(found.node))).collect();
-            let count = held.len();
-            (self.rescore(target, held.into_iter(), RESCORE_FILTERED), count)
+            let mut ef = ef;
+            beam_search_to_widen(&links, target, near, ef, scratch);
+            loop {
+                let is_allowed = |found: &Candidate| allow.contains(rows.row(found.node));
+                let held: Vec<Candidate> = scratch.pool.found().filter(is_allowed).collect();
+                match situation.plan_held(ef, held.len()) {
+                    None => return Ok((self.rescore(target, held.into_iter(), RESCORE_FILTERED), ef)),
+                    Some(Plan::Widened { ef: wider }) => {
+                        ef = wider;
+                        widen_beam(&links, target, ef, scratch);
+                    }
+                    Some(other) => return Err((other, held)),
+                }
+            }
         })
     }
 
-    /// Walks among `allow`; `None` when the budget did not suffice.
-    fn walk_among(&self, ef: usize, budget: usize, allow: &RoaringBitmap) -> Option<Vec<Scored>> {
+    /// Walks among `allow`, of which `held` are known to be near; also, how wide the beam was. `None` when the budget did not
+    /// suffice.
+    fn walk_among(
+        &self,
+        ef: usize,
+        budget: usize,
+        allow: &RoaringBitmap,
+        held: &[Candidate],
+    ) -> Option<(Vec<Scored>, usize)> {
         self.with_target(|target, _, scratch| {
             let links = self.graph.links();
             let rows = self.graph.rows();
@@ -346,12 +369,18 @@ impl<'a> Search<'a> {
             // Asked many times a node: a plain bit is cheaper than a compressed one.
             let bits = RowBits::of(allow, self.segment.rows);
             let allowed = |node| bits.contains(rows.row(node));
-            let mut starts: Vec<u32> = scratch.pool.found().map(|found| found.node).collect();
-            let far = !starts.iter().any(|node| allowed(*node));
-            let ef = if far { ef.saturating_mul(AMONG_FAR_FACTOR).min(MAX_EF.max(self.k)) } else { ef };
-            starts.extend(spread(allow, FILTER_SEEDS).filter_map(|row| rows.node(row)));
+            let met = scratch.pool.found().chain(held.iter().copied()).map(|found| found.node);
+            let mut starts: Vec<u32> = met.collect();
+            let mut ef = ef;
+            if scratch.pool.found().any(|found| allowed(found.node)) {
+                starts.extend(spread(allow, FILTER_SEEDS).filter_map(|row| rows.node(row)));
+            } else {
+                let far: Vec<u32> = bits.spread(FAR_SEEDS).filter_map(|row| rows.node(row)).collect();
+                starts.extend(target.nearest(&far, FILTER_SEEDS as usize));
+                ef = ef.saturating_mul(AMONG_FAR_FACTOR).min(MAX_EF.max(self.k));
+            }
             search_among(&links, target, &starts, ef, budget, allowed, scratch)
-                .then(|| self.rescore(target, scratch.pool.found(), RESCORE_FILTERED))
+                .then(|| (self.rescore(target, scratch.pool.found(), RESCORE_FILTERED), ef))
         })
     }
 

@@ -77,13 +77,39 @@ pub(crate) struct Pool {
     capacity: usize,
     /// No entry before it waits to be expanded.
     cursor: usize,
+    /// What found no place, if it is kept: none of it is nearer than an entry.
+    spilled: Vec<Candidate>,
+    keeps_spilled: bool,
 }
 
 impl Pool {
+    /// Empties it; of what is offered it keeps the `capacity` nearest.
     pub(crate) fn reset(&mut self, capacity: usize) {
         self.entries.clear();
+        self.spilled.clear();
+        self.keeps_spilled = false;
         self.capacity = capacity.max(1);
         self.cursor = 0;
+    }
+
+    /// Empties it; what finds no place now gets one when it is [widened](Self::widen).
+    fn reset_to_widen(&mut self, capacity: usize) {
+        self.reset(capacity);
+        self.keeps_spilled = true;
+    }
+
+    /// Makes room for `capacity` nodes, and lets in the nearest of those that found no place before.
+    fn widen(&mut self, capacity: usize) {
+        self.capacity = capacity.max(self.capacity);
+        let by_distance = |a: &Candidate, b: &Candidate| a.distance.total_cmp(&b.distance);
+        let room = self.capacity - self.entries.len();
+        if room < self.spilled.len() {
+            self.spilled.select_nth_unstable_by(room, by_distance);
+        }
+        let from = self.entries.len();
+        self.entries.extend(self.spilled.drain(..room.min(self.spilled.len())));
+        self.entries.get_mut(from..).unwrap_or_default().sort_unstable_by(by_distance);
+        self.cursor = self.cursor.min(from);
     }
 
     /// A node must be nearer than this to enter.
@@ -99,7 +125,10 @@ impl Pool {
     #[inline]
     fn insert(&mut self, candidate: Candidate) {
         if self.entries.len() >= self.capacity {
-            self.entries.pop();
+            let farthest = self.entries.pop();
+            if self.keeps_spilled {
+                self.spilled.extend(farthest);
+            }
         }
         let at = if self.capacity > SHIFTED_AT_MOST {
             let at = self.entries.partition_point(|entry| entry.distance <= candidate.distance);
@@ -132,6 +161,8 @@ impl Pool {
     pub(crate) fn offer(&mut self, candidate: Candidate) {
         if candidate.distance < self.bound() {
             self.insert(candidate);
+        } else if self.keeps_spilled {
+            self.spilled.push(candidate);
         }
     }
 
@@ -187,13 +218,40 @@ pub(crate) fn beam_search(
     level: usize,
     scratch: &mut Scratch,
 ) {
-    let Scratch { visited, pool, fresh, distances, .. } = scratch;
-    visited.reset(links.nodes());
-    pool.reset(ef);
-    if !visited.insert(entry) {
-        return;
+    scratch.pool.reset(ef);
+    search_from(links, target, entry, level, scratch);
+}
+
+/// [`beam_search`] on level 0 with a beam that can be [widened](widen_beam).
+pub(crate) fn beam_search_to_widen(
+    links: &impl Links,
+    target: &Target<'_>,
+    entry: u32,
+    ef: usize,
+    scratch: &mut Scratch,
+) {
+    scratch.pool.reset_to_widen(ef);
+    search_from(links, target, entry, 0, scratch);
+}
+
+/// Goes on with a search as if its beam had been `ef` nodes wide: what it has seen is not looked at again.
+pub(crate) fn widen_beam(links: &impl Links, target: &Target<'_>, ef: usize, scratch: &mut Scratch) {
+    scratch.pool.widen(ef);
+    expand_all(links, target, 0, scratch);
+}
+
+fn search_from(links: &impl Links, target: &Target<'_>, entry: u32, level: usize, scratch: &mut Scratch) {
+    scratch.visited.reset(links.nodes());
+    if scratch.visited.insert(entry) {
+        scratch.pool.insert(Candidate { distance: target.distance(entry), node: entry });
+        expand_all(links, target, level, scratch);
     }
-    pool.insert(Candidate { distance: target.distance(entry), node: entry });
+}
+
+/// Looks at the neighbours of the nearest nodes of the pool until all of its nodes were expanded.
+#[inline]
+fn expand_all(links: &impl Links, target: &Target<'_>, level: usize, scratch: &mut Scratch) {
+    let Scratch { visited, pool, fresh, distances, .. } = scratch;
     while let Some(node) = pool.next() {
         fresh.clear();
         links.for_each(node, level, |neighbour| {
@@ -268,6 +326,30 @@ mod tests {
         assert_eq!(expanded, [3, 1, 4]);
         let found: Vec<u32> = pool.found().map(|candidate| candidate.node).collect();
         assert_eq!(found, [1, 3, 4]);
+    }
+
+    #[test]
+    fn a_pool_that_is_widened_lets_in_the_nearest_that_had_no_place() {
+        let offered = [5.0, 3.0, 9.0, 4.0, 1.0, 7.0, 8.0, 2.0, 6.0];
+        let candidates = || offered.into_iter().map(|distance| Candidate { distance, node: distance as u32 });
+        let distances = |pool: &Pool| pool.found().map(|found| found.distance).collect::<Vec<f32>>();
+        let mut pool = Pool::default();
+        pool.reset_to_widen(2);
+        candidates().for_each(|candidate| pool.offer(candidate));
+        assert_eq!([pool.next(), pool.next(), pool.next()], [Some(1), Some(2), None]);
+        assert_eq!(distances(&pool), [1.0, 2.0]);
+        pool.widen(5);
+        assert_eq!(distances(&pool), [1.0, 2.0, 3.0, 4.0, 5.0]);
+        pool.offer(Candidate { distance: 2.5, node: 25 });
+        assert_eq!([pool.next(), pool.next(), pool.next(), pool.next()], [Some(25), Some(3), Some(4), None]);
+        pool.widen(100);
+        assert_eq!(distances(&pool), [1.0, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]);
+        assert_eq!(pool.next(), Some(5));
+        // One that isn't to be widened keeps nothing.
+        pool.reset(2);
+        candidates().for_each(|candidate| pool.offer(candidate));
+        assert!(pool.spilled.is_empty());
+        assert_eq!(distances(&pool), [1.0, 2.0]);
     }
 
     #[test]
