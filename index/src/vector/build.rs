@@ -133,23 +133,17 @@ impl ColumnCodes {
         // One kind at a time: they are the most of what a build needs.
         let encoded = encoded.filter(|_| !int4_wanted);
         let int4 = int4_wanted.then(|| encode_int4(floats, nodes, &frame, read)).flatten();
-        let kernel = CodeKernel::of(floats.distance);
-        let others = Walked {
-            floats,
-            int4: int4.as_ref().map(|int4| int4.codes(kernel, &frame.centre)),
-            int8: encoded.as_ref().map(|encoded| (&encoded.codes[..], encoded.scale)),
-            bits: None,
-        };
-        let bits = encode_bits(&others, nodes, &frame, read);
-        let encoded = match wanted {
-            Quantization::Auto | Quantization::Int4 if int4.is_none() && had_codes => {
-                encode(floats, nodes, read)
+        let mut codes = Self { encoded, int4, bits: None, centre: frame.centre.clone() };
+        codes.bits = encode_bits(&codes.walked(floats), nodes, &frame, read);
+        match wanted {
+            Quantization::Auto | Quantization::Int4 if codes.int4.is_none() && had_codes => {
+                codes.encoded = encode(floats, nodes, read);
             }
             // Where bits lose neighbours, bytes are the next best.
-            Quantization::Binary => encoded.filter(|_| bits.is_none()),
-            _ => encoded,
-        };
-        Self { encoded, int4, bits, centre: frame.centre }
+            Quantization::Binary if codes.bits.is_some() => codes.encoded = None,
+            _ => {}
+        }
+        codes
     }
 
     fn parts<'a>(&'a self, graph: &'a Graph, rows: Option<&'a [u32]>) -> Parts<'a> {

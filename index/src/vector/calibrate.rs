@@ -81,11 +81,8 @@ pub(crate) fn calibrate(column: &Column<'_>, cancel: &AtomicBool) -> CalibratedB
         return beams;
     }
     for (place, ef) in beams.iter_mut().zip(BEAMS) {
-        let recall_all = |scratch: &mut Scratch, queries: &[Query]| -> Vec<f32> {
-            queries.iter().map(|query| query.recall(ef as usize, column, scratch)).collect()
-        };
-        let mut recalls: Vec<f32> =
-            queries.par_chunks(QUERIES_OF_A_PIECE).map_init(Scratch::default, recall_all).flatten().collect();
+        let recall = |scratch: &mut Scratch, query: &Query| query.recall(ef as usize, column, scratch);
+        let mut recalls: Vec<f32> = queries.par_iter().map_init(Scratch::default, recall).collect();
         recalls.sort_unstable_by(f32::total_cmp);
         let counted = recalls.get(recalls.len() / LET_OFF..).unwrap_or_default();
         let recall = counted.iter().sum::<f32>() / counted.len().max(1) as f32;
