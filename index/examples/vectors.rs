@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo run --release -p ragstone-index --example vectors -- DIR [--threads N] [--m N] [--efc N] [--distance cosine] [--queries N]
-//!     [--index FILE] [--ef LIST] [--runs N] [--filters no] [--grow-from N [--deleted SHARE]] [--without N]
+//!     [--index FILE] [--ef LIST] [--runs N] [--filters no|LIST] [--grow-from N [--deleted SHARE]] [--without N]
 //! ```
 //!
 //! DIR holds `base.npy` and `queries.npy`: f32, C order, two dimensions. The truth is computed by an exact scan. `--index`
@@ -46,7 +46,7 @@ fn main() -> Result<()> {
     let mut params = VectorsParams::default();
     let mut distance = Distance::Cosine;
     let mut most_queries = usize::MAX;
-    let (mut beams, mut runs, mut filters, mut kept) = (BEAMS.to_vec(), 5, true, None);
+    let (mut beams, mut runs, mut filters, mut kept) = (BEAMS.to_vec(), 5, SHARES.to_vec(), None);
     let (mut grow_from, mut without, mut deleted) = (0, 0, 0.0);
     while let Some(flag) = arguments.next() {
         let value = arguments.next().with_context(|| format!("{flag} needs a value"))?;
@@ -56,7 +56,8 @@ fn main() -> Result<()> {
             "--efc" => params.ef_construction = value.parse()?,
             "--ef" => beams = value.split(',').map(str::parse).collect::<Result<_, _>>()?,
             "--runs" => runs = value.parse()?,
-            "--filters" => filters = value != "no",
+            "--filters" if value == "no" => filters.clear(),
+            "--filters" => filters = value.split(',').map(str::parse).collect::<Result<_, _>>()?,
             "--grow-from" => grow_from = value.parse()?,
             "--without" => without = value.parse()?,
             "--deleted" => deleted = value.parse()?,
@@ -147,7 +148,7 @@ fn main() -> Result<()> {
     }
     println!("default ef:");
     measure(&segment, &queries, &truth, &SearchParams::default(), None, runs);
-    if !filters {
+    if filters.is_empty() {
         return Ok(());
     }
     let queries = &queries[..queries.len().min(300)];
@@ -159,7 +160,7 @@ fn main() -> Result<()> {
     };
     let mut by_corner: Vec<(f32, u32)> = (0..rows as u32).map(|row| (similarity(row), row)).collect();
     by_corner.sort_by(|a, b| b.0.total_cmp(&a.0));
-    for share in SHARES {
+    for share in filters {
         let scattered = (0..rows as u32).filter(|row| scattered(*row) < share).collect();
         let correlated = by_corner.iter().take((rows as f64 * share) as usize).map(|(_, row)| *row).collect();
         for (name, allow) in [("pass", scattered), ("pass, correlated", correlated)] {

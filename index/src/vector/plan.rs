@@ -43,8 +43,12 @@ const FIRST_PLACE_OF: usize = 4;
 const GUIDING_PLACE_OF: usize = 20;
 /// A walk among allowed nodes has a beam narrower by this: of each node it looks at more neighbours.
 const AMONG_EF: f64 = 0.75;
-/// Nodes looked at in such a walk per place of the beam; getting there costs as much as the walk of a narrow beam.
-const AMONG_DISTANCES_PER_BEAM: f64 = 32.0;
+/// Distances computed in such a walk: so many to get there from rows spread over all, and so many per place of the beam.
+const AMONG_DISTANCES: (f64, f64) = (1_100.0, 14.0);
+/// Allowed nodes found in such a walk per place of the beam...
+const AMONG_FOUND_PER_BEAM: f64 = 32.0;
+/// ...and what looking at one node costs, of which those that are not allowed are the more the fewer are.
+const LOOK_COST: f64 = 4.0;
 /// Where fewer pass, two hops no longer hold the allowed nodes together.
 const AMONG_SELECTIVITY: f64 = 0.08;
 /// ...while against a query they may be tried as long as they are dense where they are.
@@ -145,9 +149,10 @@ impl Situation {
     fn among(&self, least: f64, scan_cost: f64) -> (Plan, f64) {
         let ef = ((self.beam() as f64 * AMONG_EF) as usize).clamp(self.k, MAX_EF.max(self.k));
         let budget = (scan_cost * BUDGET_FACTOR / self.distance_cost()) as usize;
-        let distances = DISTANCES_OF_A_WALK + (ef + DEFAULT_EF / 4) as f64 * AMONG_DISTANCES_PER_BEAM;
-        let cost = if self.selectivity() < least { f64::INFINITY } else { distances * self.distance_cost() };
-        (Plan::Among { ef, budget }, cost)
+        let (to_there, per_beam) = AMONG_DISTANCES;
+        let looks = ef as f64 * AMONG_FOUND_PER_BEAM / self.selectivity();
+        let cost = (to_there + ef as f64 * per_beam) * self.distance_cost() + looks * LOOK_COST;
+        (Plan::Among { ef, budget }, if self.selectivity() < least { f64::INFINITY } else { cost })
     }
 
     /// The cheaper way to look at all allowed rows, and its cost.
@@ -321,6 +326,14 @@ mod tests {
         assert_eq!(plan(20_000, 2_000), Plan::ScanBits);
         assert!(matches!(plan(20_000_000, 2_000_000), Plan::Among { ef: 48, .. }));
         assert_eq!(plan(200_000_000, 2_000_000), Plan::Widened { ef: 16 });
+        // Where beams are narrow, getting to the rows that pass costs most of a walk among them.
+        let narrow = |allowed| {
+            let beam = Situation { calibrated: Some(47), ..situation(100_000, allowed, 10) };
+            Situation { walked_on: Quantization::Int4, ..beam }.plan()
+        };
+        assert_eq!([narrow(5_000), narrow(10_000)], [Plan::ScanBits; 2]);
+        assert!(matches!(narrow(20_000), Plan::Among { ef: 35, .. }));
+        assert_eq!(narrow(50_000), Plan::Widened { ef: 11 });
         let without_bits = |allowed| Situation { bits: false, ..situation(200_000, allowed, 10) }.plan();
         assert_eq!(without_bits(100), Plan::Scan);
         assert!(matches!(without_bits(20_000), Plan::Among { .. }));
