@@ -31,7 +31,9 @@ const LINE_WORDS: usize = 8;
 const LANES: usize = 16;
 /// Standard errors by which an estimate may be wrong: one neighbour in two hundred lies farther off, and of those most are
 /// near enough to be kept all the same.
-const ERRORS: f32 = 1.9;
+pub(crate) const ERRORS: f32 = 1.9;
+/// The same for the truth that searches are compared with: one neighbour in millions lies farther off.
+pub(crate) const ERRORS_OF_TRUTH: f32 = 5.0;
 /// Candidates per hit wanted that a walk on bits passes on...
 const CANDIDATES_PER_HIT: usize = 12;
 /// ...and at least.
@@ -225,11 +227,12 @@ impl BitCodes<'_> {
     }
 
     /// Compares all nodes that may be among the `k` nearest by the distances of `target`, one unit of which is worth
-    /// `unit`. `next` puts more nodes into a slice and says how many, 0 at the end. Gives all that were compared, in no
-    /// order.
+    /// `unit`, when estimates are off by no more than `errors` standard errors. `next` puts more nodes into a slice and says
+    /// how many, 0 at the end. Gives all that were compared, in no order.
     pub(crate) fn scan(
         &self,
         query: &BitQuery,
+        errors: f32,
         mut next: impl FnMut(&mut [u32]) -> usize,
         k: usize,
         (target, unit): (&Target<'_>, f32),
@@ -250,7 +253,7 @@ impl BitCodes<'_> {
             ahead.next().into_iter().flatten().for_each(|node| self.prefetch(*node));
             for step in block.chunks(STEP) {
                 ahead.next().into_iter().flatten().for_each(|node| self.prefetch(*node));
-                self.estimate(query, step, ERRORS, sums, lowest);
+                self.estimate(query, step, errors, sums, lowest);
             }
             if nearest.bound().is_infinite() {
                 // The most promising are compared first: they tell how near a row must be.
@@ -411,7 +414,8 @@ impl EncodedBits {
             codes.prepare(query.rotated(), &mut prepared);
             let mut scratch = ScanScratch::default();
             let all = taking(others.iter().copied());
-            let mut compared = codes.scan(&prepared, all, CHECK_NEAREST, (&target, unit), &mut scratch);
+            let mut compared =
+                codes.scan(&prepared, ERRORS, all, CHECK_NEAREST, (&target, unit), &mut scratch);
             compared.sort_unstable_by(|a, b| a.distance.total_cmp(&b.distance));
             let candidates = compared.iter().take(CHECK_CANDIDATES).map(|candidate| candidate.node);
             let found = floats.near(nearest, candidates, read);
@@ -483,16 +487,20 @@ mod tests {
             let bits = EncodedBits::of(floats, nodes, &frame, &|_| ()).expect("finite");
             let codes = bits.codes(CodeKernel::of(distance), &frame.centre);
             let queries = clustered(distance, 40, dimension, 9);
-            let (mut found, mut compared) = (0, 0);
             // The odd rows only: over several blocks, with gaps.
             let allowed = || (0..nodes as u32).filter(|row| row % 2 == 1);
             let mut scratch = ScanScratch::default();
-            for query in queries.chunks(dimension) {
+            let (mut found, mut compared) = ([0, 0], [0, 0]);
+            let all_bounds = [(ERRORS, 0), (ERRORS_OF_TRUTH, 1)];
+            for (query, (errors, at)) in
+                queries.chunks(dimension).flat_map(|query| all_bounds.map(|bound| (query, bound)))
+            {
                 let mut prepared = BitQuery::default();
                 codes.prepare(&rotated(query), &mut prepared);
                 let target = Target::Float(floats, query);
-                let scanned = codes.scan(&prepared, taking(allowed()), k, (&target, 1.0), &mut scratch);
-                compared += scanned.len();
+                let scanned =
+                    codes.scan(&prepared, errors, taking(allowed()), k, (&target, 1.0), &mut scratch);
+                compared[at] += scanned.len();
                 assert!(scanned.iter().all(|candidate| candidate.node % 2 == 1));
                 let mut nodes: Vec<u32> = scanned.iter().map(|candidate| candidate.node).collect();
                 nodes.sort_unstable();
@@ -501,10 +509,12 @@ mod tests {
                 let mut distances: Vec<f32> = allowed().map(|node| target.distance(node)).collect();
                 distances.sort_unstable_by(f32::total_cmp);
                 let near = scanned.iter().filter(|candidate| candidate.distance <= distances[k - 1]).count();
-                found += near.min(k);
+                found[at] += near.min(k);
             }
-            assert!(found >= 40 * k * 98 / 100, "{distance:?}: {found}");
-            assert!(compared < 40 * nodes / 10, "{distance:?}: {compared}");
+            assert!(found[0] >= 40 * k * 98 / 100, "{distance:?}: {found:?}");
+            assert!(compared[0] < 40 * nodes / 10, "{distance:?}: {compared:?}");
+            assert_eq!(found[1], 40 * k, "{distance:?}");
+            assert!(compared[1] < 40 * nodes / 4, "{distance:?}: {compared:?}");
         }
     }
 
@@ -522,6 +532,7 @@ mod tests {
         let scan = |nodes: Vec<u32>, k| {
             let found = codes.scan(
                 &prepared,
+                ERRORS,
                 taking(nodes.into_iter()),
                 k,
                 (&target, 1.0),

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::file_format::place_of_rows;
 use crate::schema::{Distance, VectorStorage};
 use crate::search::MAX_EF;
-use crate::vector::bits::{BitCodes, taking};
+use crate::vector::bits::{BitCodes, ERRORS, ERRORS_OF_TRUTH, taking};
 use crate::vector::calibrate::beam_for;
 use crate::vector::codes::{Floats, RowMap, Target};
 use crate::vector::distance;
@@ -292,6 +292,27 @@ impl SegmentVectors {
         exact::scan_many(queries, self.floats(), both.as_ref().or(allow).or(self.present.as_ref()), k)
     }
 
+    /// The true `k` nearest among `allow`, best first, without reading every vector: what lies beyond them by all that
+    /// estimates are ever off is ruled out by its bits. `None` without bit codes.
+    pub(crate) fn nearest_by_bounds(
+        &self,
+        query: &PreparedQuery,
+        k: usize,
+        allow: &RoaringBitmap,
+    ) -> Option<Vec<Scored>> {
+        let graph = self.graph.as_ref()?;
+        let bits = graph.bits()?;
+        if query.vector().len() != self.dimension || query.distance() != self.distance {
+            return None;
+        }
+        Some(Search { segment: self, graph, query, k }.nearest_by_bounds(&bits, allow))
+    }
+
+    /// Whether [`Self::nearest_by_bounds`] gives an answer.
+    pub(crate) fn has_bits(&self) -> bool {
+        self.graph.as_ref().is_some_and(|graph| graph.bits().is_some())
+    }
+
     fn scan(&self, query: &PreparedQuery, k: usize, allow: Option<&RoaringBitmap>) -> Vec<Scored> {
         match (allow, &self.present) {
             (Some(allow), Some(present)) => exact::scan(query, self.floats(), Some(&(allow & present)), k),
@@ -386,34 +407,57 @@ impl<'a> Search<'a> {
 
     /// Scans the bit codes of `allow` for what may be nearest, orders that by code, and the best of it by f32.
     fn scan_bits(&self, bits: &BitCodes<'_>, allow: Option<&RoaringBitmap>) -> Vec<Scored> {
-        let nodes = self.graph.nodes() as u32;
         self.with_target(|target, unit, scratch| {
             let target = match target {
                 Target::Bits(..) => &Target::Float(self.floats(), self.query.vector()),
                 better => better,
             };
-            let Scratch { bit_query, scan, .. } = scratch;
-            bits.prepare(self.query.rotated(), bit_query);
-            let judge = (target, unit);
-            let mut found = match allow {
-                None => bits.scan(bit_query, taking(0..nodes), self.k, judge, scan),
-                Some(allow) => {
-                    let mut rows = allow.iter();
-                    let map = self.graph.rows();
-                    let next = |places: &mut [u32]| loop {
-                        let rows = rows.next_many(places).len();
-                        let nodes = map.to_nodes(places.get_mut(..rows).unwrap_or_default(), nodes);
-                        // Rows without a node may fill a whole slice, which is not the end.
-                        if nodes > 0 || rows == 0 {
-                            return nodes;
-                        }
-                    };
-                    bits.scan(bit_query, next, self.k, judge, scan)
-                }
-            };
-            found.sort_unstable_by(|a, b| a.distance.total_cmp(&b.distance));
+            let found = self.not_ruled_out(bits, ERRORS, allow, (target, unit), scratch);
             self.rescore(target, found.into_iter(), RESCORE_FILTERED)
         })
+    }
+
+    /// Scans the bit codes of `allow` for whatever may be nearest, and orders that by f32.
+    fn nearest_by_bounds(&self, bits: &BitCodes<'_>, allow: &RoaringBitmap) -> Vec<Scored> {
+        let floats = Target::Float(self.floats(), self.query.vector());
+        let mut scratch = SCRATCH.take();
+        let judge = (&floats, 1.0);
+        let found = self.not_ruled_out(bits, ERRORS_OF_TRUTH, Some(allow), judge, &mut scratch);
+        SCRATCH.set(scratch);
+        self.rescore(&floats, found.into_iter(), 0)
+    }
+
+    /// The rows of `allow` that may be among the nearest, as estimates tell that are off by `errors` standard errors; nearest
+    /// first by the distances of `judge`, of which it says also what a unit is worth.
+    fn not_ruled_out(
+        &self,
+        bits: &BitCodes<'_>,
+        errors: f32,
+        allow: Option<&RoaringBitmap>,
+        judge: (&Target<'_>, f32),
+        scratch: &mut Scratch,
+    ) -> Vec<Candidate> {
+        let nodes = self.graph.nodes() as u32;
+        let Scratch { bit_query, scan, .. } = scratch;
+        bits.prepare(self.query.rotated(), bit_query);
+        let mut found = match allow {
+            None => bits.scan(bit_query, errors, taking(0..nodes), self.k, judge, scan),
+            Some(allow) => {
+                let mut rows = allow.iter();
+                let map = self.graph.rows();
+                let next = |places: &mut [u32]| loop {
+                    let rows = rows.next_many(places).len();
+                    let nodes = map.to_nodes(places.get_mut(..rows).unwrap_or_default(), nodes);
+                    // Rows without a node may fill a whole slice, which is not the end.
+                    if nodes > 0 || rows == 0 {
+                        return nodes;
+                    }
+                };
+                bits.scan(bit_query, errors, next, self.k, judge, scan)
+            }
+        };
+        found.sort_unstable_by(|a, b| a.distance.total_cmp(&b.distance));
+        found
     }
 
     /// Runs a search with distances from the query, on codes if there are and they fit the query, and with what a unit of

@@ -57,6 +57,35 @@ fn recall_holds_under_every_distance_and_filter() {
 }
 
 #[test]
+fn bounds_of_bits_give_the_true_nearest() {
+    let rows = 8_000;
+    for distance in DISTANCES {
+        let vectors = clustered(distance, rows, DIMENSION, 1);
+        let (segment, _) = build(distance, &vectors, Quantization::Auto);
+        assert!(segment.has_bits(), "{distance:?}");
+        for allow in [0..rows as u32, 7..5_000, 4..9, 3..3].map(RoaringBitmap::from_iter) {
+            for query in &queries(distance) {
+                let found = segment.nearest_by_bounds(query, 10, &allow);
+                assert_eq!(found, Some(segment.search(query, 10, &EXACT, Some(&allow)).0), "{distance:?}");
+            }
+        }
+        let other = PreparedQuery::new(distance, 3, &[1.0; 3]).unwrap();
+        assert_eq!(segment.nearest_by_bounds(&other, 10, &RoaringBitmap::from_iter(0..9)), None);
+        let plain = SegmentVectors::open(
+            Path::new("vectors"),
+            distance,
+            DIMENSION,
+            rows,
+            Bytes::copy_from_slice(bytemuck::cast_slice(&vectors)),
+            None,
+            None,
+        );
+        let query = &queries(distance)[0];
+        assert_eq!(plain.unwrap().nearest_by_bounds(query, 10, &RoaringBitmap::from_iter(0..9)), None);
+    }
+}
+
+#[test]
 fn they_are_chosen_where_they_fit_and_int8_where_they_do_not() {
     let distance = Distance::Euclidean;
     let vectors = clustered(distance, 2_000, DIMENSION, 1);
