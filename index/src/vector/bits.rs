@@ -218,12 +218,19 @@ impl BitCodes<'_> {
         out.first().copied().unwrap_or(f32::MAX)
     }
 
-    /// Has a node's code fetched.
-    #[inline(always)]
-    pub(crate) fn prefetch(&self, node: u32) {
+    /// Has the codes of nodes fetched.
+    #[inline]
+    pub(crate) fn prefetch(&self, nodes: &[u32]) {
         let stride = record_words(self.dimension);
-        let start = node as usize * stride;
-        kernels::prefetch(self.records.get(start..start + stride).unwrap_or_default());
+        for node in nodes {
+            let start = *node as usize * stride;
+            if stride <= LINE_WORDS {
+                // On one line: a loop over lines would cost more than what it does.
+                kernels::prefetch(self.records.get(start..=start).unwrap_or_default());
+            } else {
+                kernels::prefetch(self.records.get(start..start + stride).unwrap_or_default());
+            }
+        }
     }
 
     /// Compares all nodes that may be among the `k` nearest by the distances of `target`, one unit of which is worth
@@ -250,9 +257,9 @@ impl BitCodes<'_> {
             }
             lowest.clear();
             let mut ahead = block.chunks(STEP);
-            ahead.next().into_iter().flatten().for_each(|node| self.prefetch(*node));
+            self.prefetch(ahead.next().unwrap_or_default());
             for step in block.chunks(STEP) {
-                ahead.next().into_iter().flatten().for_each(|node| self.prefetch(*node));
+                self.prefetch(ahead.next().unwrap_or_default());
                 self.estimate(query, step, errors, sums, lowest);
             }
             if nearest.bound().is_infinite() {
@@ -324,7 +331,7 @@ struct Nearest<'a> {
 impl Nearest<'_> {
     /// Compares nodes, and empties their list.
     fn compare(&mut self, nodes: &mut Vec<u32>, distances: &mut Vec<f32>) {
-        nodes.iter().for_each(|node| self.target.prefetch(*node));
+        self.target.prefetch(nodes);
         self.target.distances(nodes, distances);
         for (node, distance) in nodes.drain(..).zip(distances.iter().copied()) {
             self.found.push(Candidate { distance, node });

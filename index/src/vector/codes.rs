@@ -427,7 +427,7 @@ impl Target<'_> {
         let mut farthest_first: BinaryHeap<(OrderedDistance, u32)> = BinaryHeap::with_capacity(k + 1);
         let mut distances = Vec::with_capacity(FETCHED_TOGETHER);
         for others in others.chunks(FETCHED_TOGETHER) {
-            others.iter().for_each(|other| self.prefetch(*other));
+            self.prefetch(others);
             self.distances(others, &mut distances);
             for (other, distance) in others.iter().zip(&distances) {
                 farthest_first.push((OrderedDistance(*distance), *other));
@@ -486,15 +486,14 @@ impl Target<'_> {
         }
     }
 
-    /// Has the data of a node fetched: asked for all nodes that will be compared, before the first is, their data come
-    /// together instead of one after the other.
-    #[inline(always)]
-    pub(crate) fn prefetch(&self, node: u32) {
+    /// Has the data of nodes fetched that will be compared: so they come together instead of one after the other.
+    #[inline]
+    pub(crate) fn prefetch(&self, nodes: &[u32]) {
         match self {
-            Self::Code(codes, _) => kernels::prefetch(codes.code(node)),
-            Self::Float(floats, _) => kernels::prefetch(floats.vector(node)),
-            Self::Int4(codes, _) => codes.prefetch(node),
-            Self::Bits(bits, _) => bits.prefetch(node),
+            Self::Code(codes, _) => nodes.iter().for_each(|node| kernels::prefetch(codes.code(*node))),
+            Self::Float(floats, _) => nodes.iter().for_each(|node| kernels::prefetch(floats.vector(*node))),
+            Self::Int4(codes, _) => codes.prefetch(nodes),
+            Self::Bits(bits, _) => bits.prefetch(nodes),
         }
     }
 }

@@ -128,12 +128,14 @@ impl Int4Codes<'_> {
         }
     }
 
-    /// Has a node's code fetched.
-    #[inline(always)]
-    pub(crate) fn prefetch(&self, node: u32) {
+    /// Has the codes of nodes fetched.
+    #[inline]
+    pub(crate) fn prefetch(&self, nodes: &[u32]) {
         let stride = code_bytes(self.centre.len());
-        let start = node as usize * stride;
-        kernels::prefetch(self.codes.get(start..start + stride).unwrap_or_default());
+        for node in nodes {
+            let start = *node as usize * stride;
+            kernels::prefetch(self.codes.get(start..start + stride).unwrap_or_default());
+        }
     }
 }
 

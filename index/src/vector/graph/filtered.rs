@@ -33,7 +33,7 @@ pub(crate) fn search_among(
     fresh.extend(starts.iter().filter(|start| allowed(**start) && visited.insert(**start)));
     let mut looked_at = 0;
     loop {
-        fresh.iter().for_each(|node| target.prefetch(*node));
+        target.prefetch(fresh);
         target.distances(fresh, distances);
         for (&node, &distance) in fresh.iter().zip(distances.iter()) {
             pool.offer(Candidate { distance, node });

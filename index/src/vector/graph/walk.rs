@@ -3,6 +3,8 @@
 //!
 //! It must not know how a graph is stored: adjacency comes through [`Links`], distances through [`Target`].
 
+use std::cell::Cell;
+
 use crate::vector::bits::{BitQuery, ScanScratch};
 use crate::vector::codes::Target;
 use crate::vector::walked::TargetMemory;
@@ -67,6 +69,25 @@ impl Visited {
         *word |= bit;
         self.touched.push(node);
         true
+    }
+
+    /// Adds nodes, and leaves in the list those that were not there. Without a branch for each: whether a neighbour was met
+    /// before is as good as chance, and a processor that guesses wrong starts again.
+    #[inline]
+    fn insert_all(&mut self, nodes: &mut Vec<u32>) {
+        let places = Cell::from_mut(nodes.as_mut_slice()).as_slice_of_cells();
+        let mut kept = 0;
+        for node in places.iter().map(Cell::get) {
+            let (Some(word), Some(place)) = (self.words.get_mut(node as usize / 64), places.get(kept)) else {
+                continue;
+            };
+            let bit = 1_u64 << (node % 64);
+            place.set(node);
+            kept += usize::from(*word & bit == 0);
+            *word |= bit;
+        }
+        nodes.truncate(kept);
+        self.touched.extend_from_slice(nodes);
     }
 }
 
@@ -254,12 +275,9 @@ fn expand_all(links: &impl Links, target: &Target<'_>, level: usize, scratch: &m
     let Scratch { visited, pool, fresh, distances, .. } = scratch;
     while let Some(node) = pool.next() {
         fresh.clear();
-        links.for_each(node, level, |neighbour| {
-            if visited.insert(neighbour) {
-                fresh.push(neighbour);
-                target.prefetch(neighbour);
-            }
-        });
+        links.for_each(node, level, |neighbour| fresh.push(neighbour));
+        visited.insert_all(fresh);
+        target.prefetch(fresh);
         if let Some(next) = pool.peek() {
             links.prefetch(next);
         }
@@ -285,10 +303,8 @@ pub(crate) fn descend(
         loop {
             let here = best.node;
             fresh.clear();
-            links.for_each(here, level, |neighbour| {
-                fresh.push(neighbour);
-                target.prefetch(neighbour);
-            });
+            links.for_each(here, level, |neighbour| fresh.push(neighbour));
+            target.prefetch(fresh);
             target.distances(fresh, distances);
             for (&node, &distance) in fresh.iter().zip(distances.iter()) {
                 if distance < best.distance {
@@ -360,5 +376,12 @@ mod tests {
         assert!(!visited.insert(NO_NODE));
         visited.reset(100);
         assert!(visited.insert(99) && visited.insert(0));
+        let mut nodes = vec![7, 99, 64, 7, NO_NODE, 0, 3];
+        visited.insert_all(&mut nodes);
+        assert_eq!(nodes, [7, 64, 3]);
+        visited.insert_all(&mut nodes);
+        assert!(nodes.is_empty());
+        visited.reset(100);
+        assert!([7, 64, 3, 99, 0].into_iter().all(|node| visited.insert(node)));
     }
 }
