@@ -1,5 +1,5 @@
-//! A search that was answered, to be repeated by comparing every vector of its snapshot but those that bit codes rule out
-//! for certain, as good as: their bounds hold in all but one of millions of cases, and spare most of the reading.
+//! A search that was answered, to be repeated by comparing the vectors of its snapshot: all of them, or where there are bit
+//! codes those that their bounds, which one neighbour in millions breaks, don't rule out.
 //!
 //! Recall is by score: a hit counts when it is as good as the last of the true best, whichever of several equal rows it
 //! is. It must not know how often searches are repeated.

@@ -219,8 +219,7 @@ impl SegmentVectors {
             let strategy = Strategy::Exact { rows: allowed as u64, reason };
             (self.scan(query, k, allow), strategy)
         };
-        let fits = query.vector().len() == self.dimension && query.distance() == self.distance;
-        if !fits || k == 0 || allowed == 0 {
+        if !self.fits(query) || k == 0 || allowed == 0 {
             return (Vec::new(), Strategy::Exact { rows: 0, reason: ExactReason::FewRows });
         }
         if params.exact {
@@ -282,10 +281,7 @@ impl SegmentVectors {
         k: usize,
         allow: Option<&RoaringBitmap>,
     ) -> Vec<Vec<Scored>> {
-        let fits = |query: &PreparedQuery| {
-            query.vector().len() == self.dimension && query.distance() == self.distance
-        };
-        if !queries.iter().all(fits) {
+        if !queries.iter().all(|query| self.fits(query)) {
             return queries.iter().map(|_| Vec::new()).collect();
         }
         let both = allow.zip(self.present.as_ref()).map(|(allow, present)| allow & present);
@@ -300,17 +296,19 @@ impl SegmentVectors {
         k: usize,
         allow: &RoaringBitmap,
     ) -> Option<Vec<Scored>> {
-        let graph = self.graph.as_ref()?;
+        let graph = self.graph.as_ref().filter(|_| self.fits(query))?;
         let bits = graph.bits()?;
-        if query.vector().len() != self.dimension || query.distance() != self.distance {
-            return None;
-        }
         Some(Search { segment: self, graph, query, k }.nearest_by_bounds(&bits, allow))
     }
 
     /// Whether [`Self::nearest_by_bounds`] gives an answer.
     pub(crate) fn has_bits(&self) -> bool {
         self.graph.as_ref().is_some_and(|graph| graph.bits().is_some())
+    }
+
+    /// Whether a query was made for this space.
+    fn fits(&self, query: &PreparedQuery) -> bool {
+        query.vector().len() == self.dimension && query.distance() == self.distance
     }
 
     fn scan(&self, query: &PreparedQuery, k: usize, allow: Option<&RoaringBitmap>) -> Vec<Scored> {

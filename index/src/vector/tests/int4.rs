@@ -7,11 +7,11 @@ const DIMENSION: usize = 128;
 fn build(distance: Distance, vectors: &[f32], quantization: Quantization) -> (SegmentVectors, Vec<u8>) {
     let column = VectorColumn { dimension: DIMENSION, data: vectors, present: None };
     let index = bytes_of(distance, column, &VectorsParams { quantization, ..params(2) }).unwrap();
-    (open(distance, vectors, index.clone()).unwrap(), index)
+    (open(distance, vectors, Some(index.clone())).unwrap(), index)
 }
 
-fn open(distance: Distance, vectors: &[f32], index: Vec<u8>) -> crate::Result<SegmentVectors> {
-    let (rows, index) = (vectors.len() / DIMENSION, Some(Bytes::from(index)));
+fn open(distance: Distance, vectors: &[f32], index: Option<Vec<u8>>) -> crate::Result<SegmentVectors> {
+    let (rows, index) = (vectors.len() / DIMENSION, index.map(Bytes::from));
     let bytes = Bytes::copy_from_slice(bytemuck::cast_slice(vectors));
     SegmentVectors::open(Path::new("vectors"), distance, DIMENSION, rows, bytes, None, index)
 }
@@ -71,17 +71,9 @@ fn bounds_of_bits_give_the_true_nearest() {
         }
         let other = PreparedQuery::new(distance, 3, &[1.0; 3]).unwrap();
         assert_eq!(segment.nearest_by_bounds(&other, 10, &RoaringBitmap::from_iter(0..9)), None);
-        let plain = SegmentVectors::open(
-            Path::new("vectors"),
-            distance,
-            DIMENSION,
-            rows,
-            Bytes::copy_from_slice(bytemuck::cast_slice(&vectors)),
-            None,
-            None,
-        );
+        let plain = open(distance, &vectors, None).unwrap();
         let query = &queries(distance)[0];
-        assert_eq!(plain.unwrap().nearest_by_bounds(query, 10, &RoaringBitmap::from_iter(0..9)), None);
+        assert_eq!(plain.nearest_by_bounds(query, 10, &RoaringBitmap::from_iter(0..9)), None);
     }
 }
 
@@ -118,7 +110,7 @@ fn damaged_codes_are_errors_or_answer_without_panic() {
         let mut damaged = index.clone();
         let at = rng.random_range(128..damaged.len());
         damaged[at] ^= 1 << rng.random_range(0..8);
-        if let Ok(segment) = open(distance, &vectors, damaged) {
+        if let Ok(segment) = open(distance, &vectors, Some(damaged)) {
             let (found, _) = segment.search(query, 10, &SearchParams::default(), None);
             assert!(found.iter().all(|hit| hit.row < 1_500));
         }
@@ -128,6 +120,6 @@ fn damaged_codes_are_errors_or_answer_without_panic() {
     both[16] |= 2;
     let checksum = crc32fast::hash(&both[..124]);
     both[124..128].copy_from_slice(&checksum.to_le_bytes());
-    let error = open(distance, &vectors, both).unwrap_err();
+    let error = open(distance, &vectors, Some(both)).unwrap_err();
     assert!(error.to_string().contains("expected one kind"), "{error}");
 }
