@@ -15,7 +15,8 @@ use tonic::transport::Channel;
 /// A running server.
 pub struct Server {
     child: Child,
-    address: String,
+    /// `HOST:PORT`.
+    pub address: String,
     /// How to reach it.
     pub channel: Channel,
 }
@@ -133,7 +134,8 @@ impl Drop for OwnMemory {
     }
 }
 
-async fn connect(address: &str) -> Result<Channel> {
+/// A connection to the server at `HOST:PORT`, served by the runtime that asks for it.
+pub async fn connect(address: &str) -> Result<Channel> {
     let endpoint = Channel::from_shared(format!("http://{address}"))?;
     Ok(endpoint.tcp_nodelay(true).timeout(Duration::from_secs(3_600)).connect().await?)
 }
