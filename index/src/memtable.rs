@@ -12,6 +12,7 @@ use arrow::array::{Array, RecordBatch};
 use parking_lot::RwLock;
 use roaring::RoaringBitmap;
 
+use crate::background::give_way_within;
 use crate::batch;
 use crate::error::{Error, Result};
 use crate::keyword::{IndexedText, MemPostings};
@@ -103,16 +104,19 @@ impl Memtable {
             let vectors = VectorRows::new(column, batch::VECTOR_PREFIX)?;
             let views: Vec<Option<&[f32]>> = (0..count).map(|row| vectors.get(row)).collect();
             live.append(&views);
+            give_way_within(count);
         }
+        let mut postings = self.postings.appender();
         for row in 0..count {
             let headings = rows.heading_path(row);
             let headings: Vec<&str> = headings.iter().map(String::as_str).collect();
-            self.postings.append(&IndexedText {
+            postings.append(&IndexedText {
                 title: rows.title(row),
                 heading_path: &headings,
                 text: rows.text(row),
             });
         }
+        give_way_within(count);
         {
             let mut lookup = self.lookup.write();
             for (offset, number) in (base..).take(count).enumerate() {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use roaring::RoaringBitmap;
 
+use crate::background::give_way_within;
 use crate::collection::pacing::Pace;
 use crate::collection::snapshot::{PartView, Snapshot, next_expiry};
 use crate::document::{DocumentRecord, DocumentState};
@@ -155,6 +156,7 @@ impl Tables {
         let count = points.batch.num_rows();
         let first_expiry = Rows::new(&points.batch)?.expiring().map(|(time, _)| time).min();
         self.delete_ids_of(&points.batch)?;
+        give_way_within(count);
         self.active.append(points)?;
         if let Some(view) = self.parts.last_mut() {
             view.rows = self.active.len();

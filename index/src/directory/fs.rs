@@ -14,10 +14,14 @@ use super::{
     AppendFile, Directory, DirectoryLock, FileWriter, UNFINISHED_SUFFIX, check_finished_path, check_folder,
     check_log_path, check_path, check_rename, is_log,
 };
+use crate::background::give_way;
 use crate::error::{Error, Result};
 
 /// The file that is locked while a process owns the directory.
 const LOCK_FILE: &str = "LOCK";
+/// Bytes that one call of the system writes. While it copies them nobody else gets the core, however urgent: ten
+/// megabytes in one call would keep a search waiting for milliseconds.
+const PIECE: usize = 128 << 10;
 
 /// A folder of the file system.
 #[derive(Debug, Clone)]
@@ -218,7 +222,10 @@ impl FsFileWriter {
 
 impl Write for FsFileWriter {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(data)?;
+        let written = self.file.write(data.get(..PIECE).unwrap_or(data))?;
+        if written == PIECE {
+            give_way();
+        }
         self.len += written as u64;
         Ok(written)
     }
@@ -255,7 +262,10 @@ struct FsAppendFile {
 
 impl AppendFile for FsAppendFile {
     fn write_all(&mut self, data: &[u8]) -> Result<()> {
-        self.file.write_all(data).map_err(|source| Error::io(&self.path, source))
+        let mut pieces = data.chunks(PIECE);
+        pieces
+            .try_for_each(|piece| self.file.write_all(piece))
+            .map_err(|source| Error::io(&self.path, source))
     }
 
     fn sync_data(&mut self) -> Result<()> {

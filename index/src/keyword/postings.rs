@@ -57,18 +57,14 @@ impl MemPostings {
         Self::default()
     }
 
+    /// For appending rows: what reads their texts is made once for all.
+    pub(crate) fn appender(&self) -> Appender<'_> {
+        Appender { postings: self, analyzers: Analyzers::new() }
+    }
+
     /// Appends the next row.
     pub fn append(&self, text: &IndexedText<'_>) {
-        let mut analyzers = Analyzers::new();
-        let words = Counts::of(&mut analyzers, TextField::Words, text);
-        let exact = Counts::of(&mut analyzers, TextField::Exact, text);
-        let has_word = text.has_word();
-        let mut inner = self.inner.write();
-        let row = inner.rows;
-        inner.rows += 1;
-        inner.rows_with_text += u64::from(has_word);
-        inner.bytes += inner_append(&mut inner.words, row, words);
-        inner.bytes += inner_append(&mut inner.exact, row, exact);
+        self.appender().append(text);
     }
 
     /// Rows appended.
@@ -129,6 +125,27 @@ impl MemPostings {
             }
         }
         top.into_sorted()
+    }
+}
+
+/// Appends rows to postings; see [`MemPostings::appender`].
+pub(crate) struct Appender<'a> {
+    postings: &'a MemPostings,
+    analyzers: Analyzers,
+}
+
+impl Appender<'_> {
+    /// Appends the next row.
+    pub(crate) fn append(&mut self, text: &IndexedText<'_>) {
+        let words = Counts::of(&mut self.analyzers, TextField::Words, text);
+        let exact = Counts::of(&mut self.analyzers, TextField::Exact, text);
+        let has_word = text.has_word();
+        let mut inner = self.postings.inner.write();
+        let row = inner.rows;
+        inner.rows += 1;
+        inner.rows_with_text += u64::from(has_word);
+        inner.bytes += inner_append(&mut inner.words, row, words);
+        inner.bytes += inner_append(&mut inner.exact, row, exact);
     }
 }
 

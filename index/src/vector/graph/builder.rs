@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::background::give_way;
 use crate::error::{Error, Result};
 use crate::vector::codes::{Points, Target};
 use crate::vector::graph::format::FlatLinks;
@@ -140,9 +141,7 @@ pub(crate) fn build_graph(
             };
             for &node in turn {
                 builder.insert(node, &mut worker);
-                // A build runs for seconds beside searches of less than a millisecond: who waits for the core gets it now,
-                // not at the end of a time slice. With nobody waiting this costs next to nothing.
-                std::thread::yield_now();
+                give_way();
             }
         }
     };

@@ -6,12 +6,16 @@
 
 use std::collections::VecDeque;
 
+use crate::background::give_way;
 use crate::vector::codes::Points;
 use crate::vector::graph::builder::Graph;
 use crate::vector::graph::walk::{Links, NO_NODE, Scratch, beam_search, descend};
 
 /// Beam of the search for a near reachable node.
 const SEARCH_BEAM: usize = 64;
+
+/// Nodes that are visited before whoever waits gets the core.
+const VISITED_PER_TURN: usize = 1_024;
 
 /// Links every unreachable node; returns how many links that took.
 pub(crate) fn connect(points: &Points<'_>, graph: &mut Graph) -> usize {
@@ -61,7 +65,12 @@ impl Tree {
     /// Reaches what can be reached from a node that was reached.
     fn grow(&mut self, graph: &Graph, from: u32) {
         let mut queue = VecDeque::from([from]);
+        let mut visited = 0_usize;
         while let Some(node) = queue.pop_front() {
+            visited += 1;
+            if visited.is_multiple_of(VISITED_PER_TURN) {
+                give_way();
+            }
             graph.for_each(node, 0, |neighbour| {
                 if let Some(parent) = self.parents.get_mut(neighbour as usize)
                     && *parent == NO_NODE

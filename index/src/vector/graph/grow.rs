@@ -7,6 +7,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::background::give_way;
 use crate::vector::codes::Points;
 use crate::vector::graph::builder::by_distance;
 use crate::vector::graph::format::FlatLinks;
@@ -128,8 +129,7 @@ pub(crate) fn mend_all(
             broken |= inherited.mend(points, node, level, most, mender);
             store(node, level, &mender.kept);
         }
-        // As between insertions: whoever waits for the core gets it now.
-        std::thread::yield_now();
+        give_way();
         broken.then_some(node)
     };
     let nodes = (0..inherited.len() as u32).into_par_iter();

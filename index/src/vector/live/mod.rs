@@ -14,6 +14,7 @@ use parking_lot::{Mutex, RwLock};
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
 
+use crate::background::give_way;
 use crate::schema::Distance;
 use crate::search::MAX_EF;
 use crate::vector::distance;
@@ -169,6 +170,7 @@ impl LiveVectors {
                 return (row - first) as usize;
             }
             self.fed.store(row + 1, Ordering::Release);
+            give_way();
         }
         last.saturating_sub(first) as usize
     }
