@@ -12,8 +12,7 @@
 use std::collections::BinaryHeap;
 
 use crate::vector::codes::{
-    CHECK_CANDIDATES, CHECK_NEAREST, CHECK_QUERIES, CHECK_VECTORS, Floats, LEAST_RECALL, NearestOf,
-    OrderedDistance, Target, sample,
+    CHECK_CANDIDATES, CHECK_NEAREST, CheckTruth, Floats, LEAST_RECALL, NearestOf, OrderedDistance, Target,
 };
 use crate::vector::distance::CodeKernel;
 use crate::vector::graph::walk::Candidate;
@@ -359,10 +358,11 @@ pub(crate) fn encode_bits(
     others: &Walked<'_>,
     nodes: usize,
     frame: &Frame,
+    truth: &CheckTruth,
     read: &Read<'_>,
 ) -> Option<EncodedBits> {
     let bits = EncodedBits::of(others.floats, nodes, frame, read)?;
-    let (recall, compared_share) = bits.measure(others, nodes, frame, read);
+    let (recall, compared_share) = bits.measure(others, frame, truth, read);
     (recall >= LEAST_RECALL && compared_share <= 1.0).then_some(EncodedBits { recall, ..bits })
 }
 
@@ -407,11 +407,10 @@ impl EncodedBits {
 
     /// What share of the nearest by vector a scan finds in a sample of the column, and how many vectors it compares for
     /// that, as a share of those that may be.
-    fn measure(&self, walked: &Walked<'_>, nodes: usize, frame: &Frame, read: &Read<'_>) -> (f32, f32) {
+    fn measure(&self, walked: &Walked<'_>, frame: &Frame, truth: &CheckTruth, read: &Read<'_>) -> (f32, f32) {
         let floats = walked.floats;
         let codes = self.codes(CodeKernel::of(floats.distance), &frame.centre);
-        let queries = sample(nodes, CHECK_QUERIES);
-        let others = sample(nodes, CHECK_VECTORS);
+        let CheckTruth { others, nearest } = truth;
         let check = |nearest: &NearestOf| {
             let NearestOf { to, count, .. } = *nearest;
             // A vector that can't be asked for is not among the queries.
@@ -429,11 +428,10 @@ impl EncodedBits {
             Some((found.min(count), count, compared.len()))
         };
         let sum = |a: (usize, usize, usize), b: (usize, usize, usize)| (a.0 + b.0, a.1 + b.1, a.2 + b.2);
-        let nearest = floats.nearest_of(&queries, &others, CHECK_NEAREST, read);
         // One after the other: each leaves a part of the column in memory until it ends.
         let (found, wanted, compared) = nearest.iter().filter_map(check).fold((0, 0, 0), sum);
         let affordable = others.len() as f32 * CHECK_COMPARED_SHARE + CHECK_COMPARED;
-        (found as f32 / wanted.max(1) as f32, compared as f32 / (queries.len() as f32 * affordable))
+        (found as f32 / wanted.max(1) as f32, compared as f32 / (nearest.len().max(1) as f32 * affordable))
     }
 }
 
@@ -563,7 +561,10 @@ mod tests {
         let floats =
             Floats { distance: Distance::Euclidean, dimension: 8, vectors: &vectors, rows: RowMap::Identity };
         let frame = Frame::of(floats, 20_000, &|_| ());
-        assert!(encode_bits(&alone(floats), 20_000, &frame, &|_| ()).is_none());
+        assert!(
+            encode_bits(&alone(floats), 20_000, &frame, &CheckTruth::of(floats, 20_000, &|_| ()), &|_| ())
+                .is_none()
+        );
         let mut vectors = clustered(Distance::Euclidean, 2_000, 128, 1);
         vectors[1_000] = f32::MAX;
         let floats = Floats {
@@ -573,6 +574,10 @@ mod tests {
             rows: RowMap::Identity,
         };
         let frame = Frame::of(floats, 2_000, &|_| ());
-        assert!(encode_bits(&alone(floats), 2_000, &frame, &|_| ()).is_none(), "its length is not finite");
+        assert!(
+            encode_bits(&alone(floats), 2_000, &frame, &CheckTruth::of(floats, 2_000, &|_| ()), &|_| ())
+                .is_none(),
+            "its length is not finite"
+        );
     }
 }

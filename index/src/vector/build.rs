@@ -9,11 +9,12 @@ use std::sync::atomic::AtomicBool;
 
 use roaring::RoaringBitmap;
 
+use crate::background::give_way;
 use crate::error::{Error, Result};
 use crate::schema::{Distance, HnswOptions, Quantization};
 use crate::vector::bits::{EncodedBits, encode_bits};
 use crate::vector::calibrate::{Column, calibrate};
-use crate::vector::codes::{Encoded, Floats, Points, RowMap, encode};
+use crate::vector::codes::{CheckTruth, Encoded, Floats, Points, RowMap, encode};
 use crate::vector::distance::CodeKernel;
 use crate::vector::graph::builder::{BuildOptions, Graph, build_graph};
 use crate::vector::graph::connect::connect;
@@ -122,6 +123,7 @@ impl ColumnCodes {
         nodes: usize,
         wanted: Quantization,
         encoded: Option<Encoded>,
+        truth: &CheckTruth,
         read: &Read<'_>,
     ) -> Self {
         if wanted == Quantization::None {
@@ -132,12 +134,12 @@ impl ColumnCodes {
         let had_codes = encoded.is_some();
         // One kind at a time: they are the most of what a build needs.
         let encoded = encoded.filter(|_| !int4_wanted);
-        let int4 = int4_wanted.then(|| encode_int4(floats, nodes, &frame, read)).flatten();
+        let int4 = int4_wanted.then(|| encode_int4(floats, nodes, &frame, truth, read)).flatten();
         let mut codes = Self { encoded, int4, bits: None, centre: frame.centre.clone() };
-        codes.bits = encode_bits(&codes.walked(floats), nodes, &frame, read);
+        codes.bits = encode_bits(&codes.walked(floats), nodes, &frame, truth, read);
         match wanted {
             Quantization::Auto | Quantization::Int4 if codes.int4.is_none() && had_codes => {
-                codes.encoded = encode(floats, nodes, read);
+                codes.encoded = encode(floats, nodes, truth, read);
             }
             // Where bits lose neighbours, bytes are the next best.
             Quantization::Binary if codes.bits.is_some() => codes.encoded = None,
@@ -224,12 +226,18 @@ pub fn grow_index(
         .thread_name(|i| format!("graph-build-{i}"))
         .build()
         .map_err(|error| Error::Internal(format!("threads for building a graph: {error}")))?;
+    let read = &|rows: Range<usize>| {
+        read(rows);
+        // Every pass tells what it has read piece by piece.
+        give_way();
+    };
     pool.install(|| {
         let row_map = partial.as_deref().map_or(RowMap::Identity, RowMap::Rows);
         let floats = Floats { distance, dimension, vectors: data, rows: row_map };
         // Building on codes is several times faster, and finds the same neighbours where codes keep them; what the graph is
         // walked on later is another question.
-        let encoded = encode(floats, nodes, read);
+        let truth = CheckTruth::of(floats, nodes, read);
+        let encoded = encode(floats, nodes, &truth, read);
         let points = match &encoded {
             Some(encoded) => {
                 Points::Codes(Codes { kernel: CodeKernel::of(distance), dimension, codes: &encoded.codes })
@@ -249,7 +257,7 @@ pub fn grow_index(
         let mut graph = build_graph(&points, nodes, inherited.as_ref(), &options, cancel)?;
         let inherited = inherited.map_or(0, |inherited| inherited.len() as u32);
         let links = connect(&points, &mut graph);
-        let codes = ColumnCodes::of(floats, nodes, params.quantization, encoded, read);
+        let codes = ColumnCodes::of(floats, nodes, params.quantization, encoded, &truth, read);
         tracing::debug!(
             nodes,
             inherited,

@@ -4,18 +4,21 @@
 //! neighbours, so that they are no easier than those that users ask. Their true neighbours come from comparing all
 //! vectors. It must not know files.
 
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
 
+use crate::background::give_way;
 use crate::schema::RecallTarget;
 use crate::vector::Scored;
+use crate::vector::bits::{BitCodes, BitQuery, ERRORS_OF_TRUTH, ScanScratch, taking};
 use crate::vector::codes::{Floats, Target, sample};
 use crate::vector::distance;
 use crate::vector::exact;
-use crate::vector::graph::builder::Graph;
+use crate::vector::graph::builder::{Graph, by_distance};
 use crate::vector::graph::format::{CalibratedBeams, MAX_CALIBRATED};
 use crate::vector::graph::walk::{Scratch, beam_search, descend};
 use crate::vector::pass::Read;
@@ -35,6 +38,10 @@ const QUERIES_OF_A_PIECE: usize = 2;
 const LET_OFF: usize = 100;
 /// Neighbours that have to be found.
 const NEAREST: usize = 10;
+/// How many times as far as searches look behind the last neighbour by code the true ones are looked for...
+const REACHES_OF_TRUTH: f32 = 2.0;
+/// ...among so many, at most.
+const MOST_COMPARED: usize = 1_000;
 /// A query leads away from the neighbour of this rank, found with twice the beam...
 const PARTNER_RANK: usize = 32;
 /// ...by this part of its distance.
@@ -72,17 +79,24 @@ pub(crate) fn calibrate(column: &Column<'_>, cancel: &AtomicBool) -> CalibratedB
     if cancel.load(Ordering::Relaxed) {
         return beams;
     }
-    // All at once: the column is read from memory a single time.
-    let nearest =
-        exact::scan_through(&asked, column.walked.floats.vectors, column.present, NEAREST, column.read);
-    let queries: Vec<Query> =
-        asked.into_iter().zip(nearest).filter_map(|(asked, nearest)| Query::new(asked, &nearest)).collect();
+    let Column { walked, present, read, .. } = *column;
+    let truth = Truth { walked: &walked, nodes, present, read };
+    let mut queries = match truth.bits() {
+        Some(bits) => {
+            let ask = |memory: &mut BoundsMemory, asked| truth.by_bounds(asked, bits, memory);
+            asked.into_par_iter().map_init(BoundsMemory::default, ask).flatten().collect()
+        }
+        None => truth.by_scan(asked),
+    };
     if queries.is_empty() || cancel.load(Ordering::Relaxed) {
         return beams;
     }
     for (place, ef) in beams.iter_mut().zip(BEAMS) {
-        let recall = |scratch: &mut Scratch, query: &Query| query.recall(ef as usize, column, scratch);
-        let mut recalls: Vec<f32> = queries.par_iter().map_init(Scratch::default, recall).collect();
+        let recall = |scratch: &mut Scratch, query: &mut Query| {
+            give_way();
+            query.recall(ef as usize, column, scratch)
+        };
+        let mut recalls: Vec<f32> = queries.par_iter_mut().map_init(Scratch::default, recall).collect();
         recalls.sort_unstable_by(f32::total_cmp);
         let counted = recalls.get(recalls.len() / LET_OFF..).unwrap_or_default();
         let recall = counted.iter().sum::<f32>() / counted.len().max(1) as f32;
@@ -122,6 +136,7 @@ struct Query {
     /// Score of the last neighbour wanted.
     farthest: f32,
     wanted: usize,
+    scores: Scores,
 }
 
 /// What is asked near a node; `None` when the place is none for a query.
@@ -139,28 +154,109 @@ fn asked_near(node: u32, column: &Column<'_>, scratch: &mut Scratch) -> Option<P
     PreparedQuery::new(distance, dimension, &away).ok()
 }
 
-impl Query {
-    /// `None` when nothing is near.
-    fn new(prepared: PreparedQuery, nearest: &[Scored]) -> Option<Self> {
-        Some(Self { prepared, farthest: nearest.last()?.score, wanted: nearest.len() })
+/// True neighbours among the nodes of a column.
+struct Truth<'a> {
+    walked: &'a Walked<'a>,
+    nodes: usize,
+    present: Option<&'a RoaringBitmap>,
+    read: &'a Read<'a>,
+}
+
+/// Memory of [`Truth::by_bounds`], used again by the next.
+#[derive(Debug, Default)]
+struct BoundsMemory {
+    bits: BitQuery,
+    scan: ScanScratch,
+    target: TargetMemory,
+}
+
+impl<'a> Truth<'a> {
+    /// Bits that rule most nodes out, where there are other codes to compare the rest by: vectors read here and there would
+    /// bring most of the column into memory.
+    fn bits(&self) -> Option<&'a BitCodes<'a>> {
+        let Walked { int4, int8, bits, .. } = self.walked;
+        bits.as_ref().filter(|_| int4.is_some() || int8.is_some())
     }
 
-    /// What share of its neighbours a beam finds.
-    fn recall(&self, ef: usize, column: &Column<'_>, scratch: &mut Scratch) -> f32 {
-        let Floats { distance, .. } = column.walked.floats;
-        let mut memory = TargetMemory::default();
-        let (target, _) = column.walked.target(&self.prepared, &mut memory);
-        walk(column.graph, &target, ef, scratch);
-        let compared = target.most_rescored(NEAREST);
-        let found = scratch.pool.found().take(compared).map(|found| found.node);
-        let mut scores: Vec<f32> = Vec::with_capacity(compared);
-        column.walked.floats.each_of(found, column.read, |vector| {
-            scores.push(distance::score(distance, self.prepared.vector(), vector));
+    /// Those of one query, of whose nodes bits rule most out, the other codes most of the rest, and vectors decide between
+    /// what is left. Neighbours that lie farther off than all that these are known to err count as none: one in thousands.
+    /// `None` when nothing is near.
+    fn by_bounds(
+        &self,
+        prepared: PreparedQuery,
+        bits: &BitCodes<'_>,
+        memory: &mut BoundsMemory,
+    ) -> Option<Query> {
+        let BoundsMemory { bits: query, scan, target } = memory;
+        bits.prepare(prepared.rotated(), query);
+        let (codes, unit) = self.walked.target(&prepared, target);
+        let mut all = taking(0..self.nodes as u32);
+        let next = |places: &mut [u32]| {
+            give_way();
+            all(places)
+        };
+        let mut found = bits.scan(query, ERRORS_OF_TRUTH, next, NEAREST, (&codes, unit), scan);
+        found.sort_unstable_by(by_distance);
+        let last = found.get(NEAREST - 1).or(found.last()).copied()?;
+        let farthest = last.distance + REACHES_OF_TRUTH * codes.reach(last.node, last.distance);
+        let near = found.iter().take(MOST_COMPARED).take_while(|found| found.distance <= farthest);
+        let mut scores = Scores::default();
+        scores.compare(near.map(|found| found.node), &prepared, self.walked.floats, self.read);
+        let mut best: Vec<f32> = scores.0.values().copied().collect();
+        best.sort_unstable_by(|a, b| b.total_cmp(a));
+        best.truncate(NEAREST);
+        Some(Query { prepared, farthest: *best.last()?, wanted: best.len(), scores })
+    }
+
+    /// Those of all queries at once: the column is read from memory a single time.
+    fn by_scan(&self, asked: Vec<PreparedQuery>) -> Vec<Query> {
+        let vectors = self.walked.floats.vectors;
+        let nearest = exact::scan_through(&asked, vectors, self.present, NEAREST, self.read);
+        let query = |(prepared, nearest): (PreparedQuery, Vec<Scored>)| {
+            let (farthest, wanted) = (nearest.last()?.score, nearest.len());
+            Some(Query { prepared, farthest, wanted, scores: Scores::default() })
+        };
+        asked.into_iter().zip(nearest).filter_map(query).collect()
+    }
+}
+
+/// Scores of the nodes that a query was compared with: one beam finds mostly what another found.
+#[derive(Debug, Default)]
+struct Scores(HashMap<u32, f32>);
+
+impl Scores {
+    /// Those of nodes, in some order; of which those that aren't known yet are read.
+    fn compare(
+        &mut self,
+        nodes: impl Iterator<Item = u32>,
+        query: &PreparedQuery,
+        floats: Floats<'_>,
+        read: &Read<'_>,
+    ) -> Vec<f32> {
+        let (known, new): (Vec<u32>, Vec<u32>) = nodes.partition(|node| self.0.contains_key(node));
+        let mut scores: Vec<f32> = known.iter().filter_map(|node| self.0.get(node)).copied().collect();
+        let first_new = scores.len();
+        floats.each_of(new.iter().copied(), read, |vector| {
+            scores.push(distance::score(floats.distance, query.vector(), vector));
         });
+        self.0.extend(new.into_iter().zip(scores.iter().skip(first_new).copied()));
+        scores
+    }
+}
+
+impl Query {
+    /// What share of its neighbours a beam finds.
+    fn recall(&mut self, ef: usize, column: &Column<'_>, scratch: &mut Scratch) -> f32 {
+        let Self { prepared, farthest, wanted, scores } = self;
+        let mut memory = TargetMemory::default();
+        let (target, _) = column.walked.target(prepared, &mut memory);
+        walk(column.graph, &target, ef, scratch);
+        let found = scratch.pool.found().take(target.most_rescored(NEAREST)).map(|found| found.node);
+        let mut scores = scores.compare(found, prepared, column.walked.floats, column.read);
         scores.sort_unstable_by(|a, b| b.total_cmp(a));
         // By score, not by name: equal vectors stand for each other.
-        let found = scores.iter().take(self.wanted).filter(|score| **score >= self.farthest).count();
-        found as f32 / self.wanted.max(1) as f32
+        let found = scores.iter().take(*wanted).filter(|score| **score >= *farthest).count();
+        found as f32 / (*wanted).max(1) as f32
     }
 }
 
@@ -174,6 +270,50 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
     use super::*;
+    use crate::schema::Distance;
+    use crate::vector::bits::encode_bits;
+    use crate::vector::codes::{CheckTruth, RowMap};
+    use crate::vector::distance::CodeKernel;
+    use crate::vector::int4::encode_int4;
+    use crate::vector::rotation::Frame;
+    use crate::vector::samples::clustered;
+
+    #[test]
+    fn bounds_leave_the_truth_as_a_scan_finds_it() {
+        let (dimension, nodes) = (96, 4_000);
+        for distance in [Distance::Cosine, Distance::Dot, Distance::Euclidean] {
+            let vectors = clustered(distance, nodes, dimension, 1);
+            let floats = Floats { distance, dimension, vectors: &vectors, rows: RowMap::Identity };
+            let read: &Read<'_> = &|_| ();
+            let (frame, check) = (Frame::of(floats, nodes, read), CheckTruth::of(floats, nodes, read));
+            let int4 = encode_int4(floats, nodes, &frame, &check, read).expect("int4");
+            let kernel = CodeKernel::of(distance);
+            let int4 = Some(int4.codes(kernel, &frame.centre));
+            let coded = Walked { floats, int4, int8: None, bits: None };
+            let bits = encode_bits(&coded, nodes, &frame, &check, read).expect("bits");
+            let walked = Walked { bits: Some(bits.codes(kernel, &frame.centre)), ..coded };
+            let truth = Truth { walked: &walked, nodes, present: None, read };
+            let asked = || {
+                let queries = clustered(distance, 50, dimension, 9);
+                let query = |vector: &[f32]| PreparedQuery::new(distance, dimension, vector).unwrap();
+                queries.chunks(dimension).map(query).collect::<Vec<_>>()
+            };
+            let by_scan = truth.by_scan(asked());
+            let mut memory = BoundsMemory::default();
+            let bits = truth.bits().expect("other codes to compare by");
+            for (query, scanned) in asked().into_iter().zip(by_scan) {
+                let found = truth.by_bounds(query, bits, &mut memory).unwrap();
+                assert_eq!(
+                    (found.farthest, found.wanted),
+                    (scanned.farthest, scanned.wanted),
+                    "{distance:?}"
+                );
+                assert!(found.scores.0.len() < nodes / 10, "{} vectors were read", found.scores.0.len());
+            }
+            let alone = Walked { int4: None, ..walked };
+            assert!(Truth { walked: &alone, ..truth }.bits().is_none(), "nothing but vectors to compare by");
+        }
+    }
 
     #[test]
     fn a_beam_is_found_between_those_measured() {

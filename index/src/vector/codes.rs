@@ -19,6 +19,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
 
+use crate::background::give_way;
 use crate::schema::Distance;
 use crate::vector::Scored;
 use crate::vector::bits::{BitCodes, BitQuery, candidates_for};
@@ -32,10 +33,12 @@ use crate::vector::rotation::RotatedQuery;
 
 /// Largest code; -128 is never used, so that codes negate and their sums fit 32 bits.
 const LARGEST_CODE: f32 = 127.0;
+/// Vectors that are encoded before whoever waits gets the core.
+const ENCODED_PER_TURN: usize = 64;
 /// Vectors that stand as queries in the check of a column's codes.
-pub(crate) const CHECK_QUERIES: usize = 24;
+const CHECK_QUERIES: usize = 24;
 /// Vectors that they are compared with, at most.
-pub(crate) const CHECK_VECTORS: usize = 20_000;
+const CHECK_VECTORS: usize = 20_000;
 /// The neighbours that must be found in the check...
 pub(crate) const CHECK_NEAREST: usize = 10;
 /// ...among so many by code. The search rescores no fewer.
@@ -125,7 +128,12 @@ pub(crate) struct Encoded {
 }
 
 /// Encodes the vectors of the nodes; `None` where codes would lose neighbours (see the module's text).
-pub(crate) fn encode(floats: Floats<'_>, nodes: usize, read: &Read<'_>) -> Option<Encoded> {
+pub(crate) fn encode(
+    floats: Floats<'_>,
+    nodes: usize,
+    truth: &CheckTruth,
+    read: &Read<'_>,
+) -> Option<Encoded> {
     let scale = CodeScale::covering(floats, read)?;
     let Floats { distance, dimension, .. } = floats;
     let mut codes = vec![0_i8; nodes.checked_mul(dimension)?];
@@ -134,32 +142,44 @@ pub(crate) fn encode(floats: Floats<'_>, nodes: usize, read: &Read<'_>) -> Optio
         true
     });
     let points = Points::Codes(Codes { kernel: CodeKernel::of(distance), dimension, codes: &codes });
-    let recall = recall_by_code(floats, nodes, read, |node, others| {
-        points.target(node).nearest(others, CHECK_CANDIDATES)
-    });
+    let recall = truth
+        .recall_by_code(floats, read, |node, others| points.target(node).nearest(others, CHECK_CANDIDATES));
     (recall >= LEAST_RECALL).then_some(Encoded { scale, codes, recall })
 }
 
-/// Share of the nearest by vector that are among the nearest by code, on a sample of the column. `by_code` gives those of
-/// some nodes that are nearest to a node by code.
-pub(crate) fn recall_by_code(
-    floats: Floats<'_>,
-    nodes: usize,
-    read: &Read<'_>,
-    by_code: impl Fn(u32, &[u32]) -> Vec<u32> + Sync,
-) -> f32 {
-    let queries: Vec<u32> = sample(nodes, CHECK_QUERIES);
-    let others: Vec<u32> = sample(nodes, CHECK_VECTORS);
-    let nearest = floats.nearest_of(&queries, &others, CHECK_NEAREST, read);
-    let found: usize = nearest
-        .par_iter()
-        .map(|nearest| {
-            let by_code = by_code(nearest.to, &others);
+/// What the codes of a column are checked against: vectors of a sample, and the nearest to some of them.
+#[derive(Debug)]
+pub(crate) struct CheckTruth {
+    /// The nodes of the sample.
+    pub(crate) others: Vec<u32>,
+    /// For each query: how far its [`CHECK_NEAREST`] nearest among the sample lie.
+    pub(crate) nearest: Vec<NearestOf>,
+}
+
+impl CheckTruth {
+    /// Made once for all kinds of codes of a column: it costs more than a check by it.
+    pub(crate) fn of(floats: Floats<'_>, nodes: usize, read: &Read<'_>) -> Self {
+        let others = sample(nodes, CHECK_VECTORS);
+        let nearest = floats.nearest_of(&sample(nodes, CHECK_QUERIES), &others, CHECK_NEAREST, read);
+        Self { others, nearest }
+    }
+
+    /// Share of the nearest by vector that are among the nearest by code. `by_code` gives those of some nodes that are nearest
+    /// to a node by code.
+    pub(crate) fn recall_by_code(
+        &self,
+        floats: Floats<'_>,
+        read: &Read<'_>,
+        by_code: impl Fn(u32, &[u32]) -> Vec<u32> + Sync,
+    ) -> f32 {
+        let found_of = |nearest: &NearestOf| {
+            let by_code = by_code(nearest.to, &self.others);
             let found = floats.near(nearest, by_code.into_iter(), read);
             found.min(CHECK_NEAREST) + CHECK_NEAREST.saturating_sub(nearest.count)
-        })
-        .sum();
-    found as f32 / (nearest.len() * CHECK_NEAREST).max(1) as f32
+        };
+        let found: usize = self.nearest.par_iter().map(found_of).sum();
+        found as f32 / (self.nearest.len() * CHECK_NEAREST).max(1) as f32
+    }
 }
 
 /// At most `most` of the numbers below `count`, evenly spread.
@@ -329,7 +349,12 @@ impl<'a> Floats<'a> {
         let encode_piece = |memory: &mut M, (piece, records): (usize, &mut [T])| {
             let nodes = piece * PASS_ROWS..;
             let mut each = nodes.clone().zip(records.chunks_exact_mut(stride));
-            let all = each.all(|(node, record)| encode(memory, self.vector(node as u32), record));
+            let all = each.all(|(node, record)| {
+                if node % ENCODED_PER_TURN == 0 {
+                    give_way();
+                }
+                encode(memory, self.vector(node as u32), record)
+            });
             read(self.rows_of(nodes.start..nodes.start + PASS_ROWS));
             all
         };
@@ -505,11 +530,15 @@ mod tests {
     use super::*;
     use crate::vector::samples::{clustered, floats};
 
+    fn checked(floats: Floats<'_>, nodes: usize) -> Option<Encoded> {
+        encode(floats, nodes, &CheckTruth::of(floats, nodes, &|_| ()), &|_| ())
+    }
+
     #[test]
     fn clustered_columns_get_codes_under_every_distance() {
         for distance in [Distance::Cosine, Distance::Dot, Distance::Euclidean] {
             let vectors = clustered(distance, 2_000, 48, 1);
-            let encoded = encode(floats(distance, 48, &vectors), 2_000, &|_| ()).expect("codes");
+            let encoded = checked(floats(distance, 48, &vectors), 2_000).expect("codes");
             for (component, code) in vectors.iter().zip(&encoded.codes) {
                 let decoded = f32::from(*code) * encoded.scale.scale + encoded.scale.offset;
                 assert!((decoded - component).abs() <= encoded.scale.scale * 0.501, "{component} {decoded}");
@@ -523,10 +552,10 @@ mod tests {
         if let Some(outlier) = vectors.last_mut() {
             *outlier = 1e6;
         }
-        assert!(encode(floats(Distance::Euclidean, 48, &vectors), 2_000, &|_| ()).is_none());
+        assert!(checked(floats(Distance::Euclidean, 48, &vectors), 2_000).is_none());
         for constant in [0.0, 1e-44] {
             let vectors = vec![constant; 1_000 * 8];
-            assert!(encode(floats(Distance::Dot, 8, &vectors), 1_000, &|_| ()).is_none());
+            assert!(checked(floats(Distance::Dot, 8, &vectors), 1_000).is_none());
         }
     }
 

@@ -19,6 +19,8 @@ use crate::vector::query::PreparedQuery;
 const PARALLEL_COMPONENTS: usize = 8 << 20;
 /// Rows of one parallel piece.
 const PARALLEL_ROWS: usize = 4_096;
+/// Rows of which [`scan_through`] tells at once, at least; fewer than a piece has where many queries are compared with each.
+const LEAST_TOLD_ROWS: usize = 64;
 /// Rows that are compared with every query before the next are read: they stay in the cache meanwhile.
 const BLOCK_ROWS: usize = 16;
 
@@ -128,15 +130,22 @@ pub(crate) fn scan_through(
     let count = (vectors.len() / dimension) as u32;
     let compared = rows.map_or(u64::from(count), RoaringBitmap::len) as usize;
     let tops = if compared.saturating_mul(dimension).saturating_mul(queries.len()) < PARALLEL_COMPONENTS {
-        scan.range(0..count)
+        let mut tops = scan.nothing();
+        scan.range(0..count, &mut tops);
+        tops
     } else {
+        let told_rows = (PARALLEL_ROWS / queries.len()).max(LEAST_TOLD_ROWS);
         let pieces: Vec<u32> = (0..count).step_by(PARALLEL_ROWS).collect();
         pieces
             .into_par_iter()
             .map(|start| {
+                let mut tops = scan.nothing();
                 let end = count.min(start.saturating_add(PARALLEL_ROWS as u32));
-                let tops = scan.range(start..end);
-                read(start as usize..end as usize);
+                for first in (start..end).step_by(told_rows) {
+                    let last = end.min(first.saturating_add(told_rows as u32));
+                    scan.range(first..last, &mut tops);
+                    read(first as usize..last as usize);
+                }
                 tops
             })
             .reduce(|| scan.nothing(), merge_all)
@@ -162,14 +171,12 @@ impl Scan<'_> {
         self.queries.iter().map(|_| TopK::new(self.k)).collect()
     }
 
-    /// The best of the rows of a range.
-    fn range(&self, range: Range<u32>) -> Vec<TopK> {
-        let mut tops = self.nothing();
+    /// Offers the rows of a range.
+    fn range(&self, range: Range<u32>, tops: &mut [TopK]) {
         match self.rows {
-            None => self.blocks(range, &mut tops),
-            Some(rows) => self.blocks(rows.range(range), &mut tops),
+            None => self.blocks(range, tops),
+            Some(rows) => self.blocks(rows.range(range), tops),
         }
-        tops
     }
 
     fn blocks(&self, mut rows: impl Iterator<Item = u32>, tops: &mut [TopK]) {

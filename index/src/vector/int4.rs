@@ -16,7 +16,7 @@
 //!
 //! It must not know graphs or files.
 
-use crate::vector::codes::{CHECK_CANDIDATES, Floats, LEAST_RECALL, Target, nearest_byte, recall_by_code};
+use crate::vector::codes::{CHECK_CANDIDATES, CheckTruth, Floats, LEAST_RECALL, Target, nearest_byte};
 use crate::vector::distance::CodeKernel;
 use crate::vector::kernels::{self, INT4_BLOCK, Int4Weights};
 use crate::vector::pass::Read;
@@ -155,11 +155,12 @@ pub(crate) fn encode_int4(
     floats: Floats<'_>,
     nodes: usize,
     frame: &Frame,
+    truth: &CheckTruth,
     read: &Read<'_>,
 ) -> Option<EncodedInt4> {
     let encoded = EncodedInt4::of(floats, nodes, frame, read)?;
     let codes = encoded.codes(CodeKernel::of(floats.distance), &frame.centre);
-    let recall = recall_by_code(floats, nodes, read, |node, others| {
+    let recall = truth.recall_by_code(floats, read, |node, others| {
         // As searches ask. A vector that can't be asked for is not among the queries.
         let vector = floats.vector(node);
         let Ok(query) = PreparedQuery::new(floats.distance, floats.dimension, vector) else {
@@ -349,7 +350,7 @@ mod tests {
         let none = |vectors: &[f32], dimension: usize| {
             let floats = floats(Distance::Euclidean, dimension, vectors);
             let frame = Frame::of(floats, nodes, &|_| ());
-            encode_int4(floats, nodes, &frame, &|_| ()).is_none()
+            encode_int4(floats, nodes, &frame, &CheckTruth::of(floats, nodes, &|_| ()), &|_| ()).is_none()
         };
         let vectors = clustered(Distance::Euclidean, nodes, dimension, 2);
         assert!(!none(&vectors, dimension));
