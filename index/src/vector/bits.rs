@@ -441,17 +441,16 @@ mod tests {
 
     use super::*;
     use crate::schema::Distance;
-    use crate::vector::codes::RowMap;
     use crate::vector::distance::{dot, squared_euclidean};
     use crate::vector::rotation::rotated;
-    use crate::vector::samples::clustered;
+    use crate::vector::samples::{clustered, floats};
 
     #[test]
     fn estimates_have_no_bias_and_the_error_that_they_name() {
         let (dimension, nodes) = (256, 3_000);
         for distance in [Distance::Cosine, Distance::Dot, Distance::Euclidean] {
             let vectors = clustered(distance, nodes, dimension, 1);
-            let floats = Floats { distance, dimension, vectors: &vectors, rows: RowMap::Identity };
+            let floats = floats(distance, dimension, &vectors);
             let frame = Frame::of(floats, nodes, &|_| ());
             let bits = EncodedBits::of(floats, nodes, &frame, &|_| ()).expect("finite");
             let codes = bits.codes(CodeKernel::of(distance), &frame.centre);
@@ -487,7 +486,7 @@ mod tests {
         let (dimension, nodes, k) = (256, 40_000, 10);
         for distance in [Distance::Cosine, Distance::Dot, Distance::Euclidean] {
             let vectors = clustered(distance, nodes, dimension, 1);
-            let floats = Floats { distance, dimension, vectors: &vectors, rows: RowMap::Identity };
+            let floats = floats(distance, dimension, &vectors);
             let frame = Frame::of(floats, nodes, &|_| ());
             let bits = EncodedBits::of(floats, nodes, &frame, &|_| ()).expect("finite");
             let codes = bits.codes(CodeKernel::of(distance), &frame.centre);
@@ -526,8 +525,7 @@ mod tests {
     #[test]
     fn a_scan_gives_all_when_there_are_fewer_than_wanted() {
         let vectors = clustered(Distance::Dot, 50, 64, 1);
-        let floats =
-            Floats { distance: Distance::Dot, dimension: 64, vectors: &vectors, rows: RowMap::Identity };
+        let floats = floats(Distance::Dot, 64, &vectors);
         let frame = Frame::of(floats, 50, &|_| ());
         let bits = EncodedBits::of(floats, 50, &frame, &|_| ()).expect("finite");
         let codes = bits.codes(CodeKernel::Dot, &frame.centre);
@@ -556,28 +554,16 @@ mod tests {
 
     #[test]
     fn a_column_for_which_bits_say_too_little_gets_none() {
+        let none = |vectors: &[f32], dimension: usize| {
+            let (floats, nodes) =
+                (floats(Distance::Euclidean, dimension, vectors), vectors.len() / dimension);
+            let (frame, truth) = (Frame::of(floats, nodes, &|_| ()), CheckTruth::of(floats, nodes, &|_| ()));
+            encode_bits(&alone(floats), nodes, &frame, &truth, &|_| ()).is_none()
+        };
         // Eight components: whatever is near has the same signs, and everything has to be compared.
-        let vectors = clustered(Distance::Euclidean, 20_000, 8, 1);
-        let floats =
-            Floats { distance: Distance::Euclidean, dimension: 8, vectors: &vectors, rows: RowMap::Identity };
-        let frame = Frame::of(floats, 20_000, &|_| ());
-        assert!(
-            encode_bits(&alone(floats), 20_000, &frame, &CheckTruth::of(floats, 20_000, &|_| ()), &|_| ())
-                .is_none()
-        );
+        assert!(none(&clustered(Distance::Euclidean, 20_000, 8, 1), 8));
         let mut vectors = clustered(Distance::Euclidean, 2_000, 128, 1);
         vectors[1_000] = f32::MAX;
-        let floats = Floats {
-            distance: Distance::Euclidean,
-            dimension: 128,
-            vectors: &vectors,
-            rows: RowMap::Identity,
-        };
-        let frame = Frame::of(floats, 2_000, &|_| ());
-        assert!(
-            encode_bits(&alone(floats), 2_000, &frame, &CheckTruth::of(floats, 2_000, &|_| ()), &|_| ())
-                .is_none(),
-            "its length is not finite"
-        );
+        assert!(none(&vectors, 128), "its length is not finite");
     }
 }

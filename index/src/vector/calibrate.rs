@@ -272,18 +272,18 @@ mod tests {
     use super::*;
     use crate::schema::Distance;
     use crate::vector::bits::encode_bits;
-    use crate::vector::codes::{CheckTruth, RowMap};
+    use crate::vector::codes::CheckTruth;
     use crate::vector::distance::CodeKernel;
     use crate::vector::int4::encode_int4;
     use crate::vector::rotation::Frame;
-    use crate::vector::samples::clustered;
+    use crate::vector::samples::{clustered, floats};
 
     #[test]
     fn bounds_leave_the_truth_as_a_scan_finds_it() {
         let (dimension, nodes) = (96, 4_000);
         for distance in [Distance::Cosine, Distance::Dot, Distance::Euclidean] {
             let vectors = clustered(distance, nodes, dimension, 1);
-            let floats = Floats { distance, dimension, vectors: &vectors, rows: RowMap::Identity };
+            let floats = floats(distance, dimension, &vectors);
             let read: &Read<'_> = &|_| ();
             let (frame, check) = (Frame::of(floats, nodes, read), CheckTruth::of(floats, nodes, read));
             let int4 = encode_int4(floats, nodes, &frame, &check, read).expect("int4");
