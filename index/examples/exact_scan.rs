@@ -23,8 +23,12 @@ use roaring::RoaringBitmap;
 const K: usize = 10;
 const RUNS: usize = 5;
 const BATCH: usize = 16;
-const EXACT: SearchParams =
-    SearchParams { ef: None, exact: true, recall_target: ragstone_index::schema::RecallTarget::DEFAULT };
+const EXACT: SearchParams = SearchParams {
+    ef: None,
+    exact: true,
+    recall_target: ragstone_index::schema::RecallTarget::DEFAULT,
+    floor: None,
+};
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);

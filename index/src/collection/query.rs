@@ -192,7 +192,7 @@ impl<'a> Search<'a> {
             query,
             space,
             count: candidates,
-            params: SearchParams { ef: leg.ef, exact: leg.exact, recall_target: self.aim },
+            params: SearchParams { ef: leg.ef, exact: leg.exact, recall_target: self.aim, floor: None },
             explain: self.request.explain,
         };
         let FoundByVector { scored, walked, mut steps } = leg.run();

@@ -22,7 +22,8 @@ const COMPONENTS_BY_BITS_AT_ONCE: usize = 16 * COMPONENTS_AT_ONCE;
 /// Scores that differ by less, relative to their size, are equal: sums may be taken in another order.
 const SCORE_TOLERANCE: f32 = 1e-5;
 
-const EXACT: SearchParams = SearchParams { ef: None, exact: true, recall_target: RecallTarget::DEFAULT };
+const EXACT: SearchParams =
+    SearchParams { ef: None, exact: true, recall_target: RecallTarget::DEFAULT, floor: None };
 
 /// The vector leg of a search, and what it found.
 pub(super) struct Shadow {

@@ -75,18 +75,15 @@ impl VectorLegSearch<'_> {
         if allowed.map_or(view.rows == 0, RoaringBitmap::is_empty) {
             return;
         }
-        let params = SearchParams { recall_target: aim, ..self.params };
+        let floor = floor(&mut found.scored, self.count);
+        let params = SearchParams { recall_target: aim, floor, ..self.params };
         let (nearest, strategy): (Vec<Scored>, Strategy) = match &view.part {
             Part::Segment(segment) => match segment.vectors(self.space) {
                 Some(vectors) => vectors.search(self.query, self.count, &params, allowed),
                 None => return,
             },
             Part::Memtable(table) => match table.vectors(self.space) {
-                Some(vectors) => {
-                    // Memtables stand behind segments: most of the hits are known by now.
-                    let floor = floor(&mut found.scored, self.count);
-                    vectors.search_above(self.query, self.count, &params, allowed, view.rows, floor)
-                }
+                Some(vectors) => vectors.search(self.query, self.count, &params, allowed, view.rows),
                 None => return,
             },
         };
@@ -115,12 +112,10 @@ fn name_of(view: &PartView) -> String {
     }
 }
 
-/// The score of the last of the `count` best, in whatever order; below all scores while there are fewer.
-fn floor(scored: &mut [(Place, f32)], count: usize) -> f32 {
-    match count.checked_sub(1).filter(|last| *last < scored.len()) {
-        Some(last) => scored.select_nth_unstable_by(last, |a, b| b.1.total_cmp(&a.1)).1.1,
-        None => f32::NEG_INFINITY,
-    }
+/// The score of the last of the `count` best, in whatever order; none while there are fewer.
+fn floor(scored: &mut [(Place, f32)], count: usize) -> Option<f32> {
+    let last = count.checked_sub(1).filter(|last| *last < scored.len())?;
+    Some(scored.select_nth_unstable_by(last, |a, b| b.1.total_cmp(&a.1)).1.1)
 }
 
 /// Puts the `count` best in order and leaves out the others.

@@ -196,6 +196,8 @@ pub(crate) const REACH_ERRORS: f32 = 4.2;
 /// The same of four-bit codes, whose error is larger: the reach of the others would compare a sixth more vectors, which are
 /// the dearest part of a search, for less than a thousandth of recall.
 const INT4_REACH_ERRORS: f32 = 3.0;
+/// What is lost when a score is made of a distance and a distance of that, as a part of it.
+const ROUNDED_TWICE: f32 = 4.0 * f32::EPSILON;
 /// Candidates of a walk on int8 codes whose order f32 decides, per hit wanted...
 const RESCORE_PER_HIT: usize = 3;
 /// ...and at least.
@@ -484,6 +486,13 @@ impl Target<'_> {
                 error * REACH_ERRORS
             }
         }
+    }
+
+    /// How far a node that is like `near` may seem to lie if its vector is no farther than `distance`: a few standard errors
+    /// farther. A unit of the distances between codes is worth `unit`.
+    pub(crate) fn bound(&self, distance: f32, unit: f32, near: u32) -> f32 {
+        let here = distance / unit;
+        here + here.abs() * ROUNDED_TWICE + self.reach(near, here)
     }
 
     /// How many candidates of a walk may have to be compared by vector for `k` hits.

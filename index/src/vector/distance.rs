@@ -77,6 +77,14 @@ pub(crate) fn score(distance: Distance, a: &[f32], b: &[f32]) -> f32 {
     }
 }
 
+/// The distance for the walk at which a caller sees this score.
+pub(crate) fn of_score(distance: Distance, score: f32) -> f32 {
+    match distance {
+        Distance::Cosine | Distance::Dot => -score,
+        Distance::Euclidean => score * score,
+    }
+}
+
 /// Checks that every component is finite and, under cosine, scales the vector to unit length in place.
 ///
 /// # Errors

@@ -45,7 +45,8 @@ const MOST_LEFT: f32 = 0.02;
 const MOST_ERROR: f32 = 0.5;
 /// The square of an error beyond that of rounding, for the components out of reach.
 const BEYOND_ROUNDING: f32 = 1.15 / 12.0;
-/// The square of the part of a query that is at a right angle to a vector, at least: lengths are not all the same.
+/// The square of the part of a query that meets the error, at least, as a part of its own or the usual length's: how long
+/// codes are varies too.
 const LEAST_ACROSS: f32 = 0.05;
 
 /// Bytes of the code of a vector: whole cache lines.
@@ -111,20 +112,20 @@ impl Int4Codes<'_> {
         distance
     }
 
-    /// Standard error of a distance: only the part of the query that stands at a right angle to the vector meets the error
-    /// of rounding. The vector is taken to be of the usual length.
+    /// Standard error of a distance. Of a product, only the part of the query that stands at a right angle to the vector
+    /// meets the error of rounding, and the vector is taken to be of the usual length: that of much longer ones is larger. Of
+    /// a square, the difference of both meets it.
     pub(crate) fn error(&self, query: &RotatedQuery, distance: f32) -> f32 {
         let usual = (self.centre.len() as f32).sqrt() * self.step / STEP;
-        let product = match self.kernel {
-            CodeKernel::Dot => query.base - distance,
-            CodeKernel::SquaredEuclidean => (query.base + usual * usual - distance) / 2.0,
-        };
-        let cosine = product / (query.length * usual);
-        let across = (1.0 - cosine * cosine).max(LEAST_ACROSS).sqrt();
-        let error = query.length * across * self.step * BEYOND_ROUNDING.sqrt();
+        let rounding = self.step * BEYOND_ROUNDING.sqrt();
         match self.kernel {
-            CodeKernel::Dot => error,
-            CodeKernel::SquaredEuclidean => 2.0 * error,
+            CodeKernel::Dot => {
+                let cosine = (query.base - distance) / (query.length * usual);
+                query.length * (1.0 - cosine * cosine).max(LEAST_ACROSS).sqrt() * rounding
+            }
+            CodeKernel::SquaredEuclidean => {
+                2.0 * distance.max(LEAST_ACROSS * usual * usual).sqrt() * rounding
+            }
         }
     }
 

@@ -47,7 +47,7 @@ use crate::schema::RecallTarget;
 pub use crate::scored::Scored;
 
 /// How hard a search tries.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct SearchParams {
     /// Beam width of the graph walk; `None`: what reached the recall aimed at when the graph was built, and no less than
     /// `2k`. At most [`MAX_EF`](crate::search::MAX_EF), and never less than the hits wanted.
@@ -56,4 +56,7 @@ pub struct SearchParams {
     pub exact: bool,
     /// What a search without `ef` aims at.
     pub recall_target: RecallTarget,
+    /// The score of the last of the hits wanted, where as many are known from elsewhere: rows that score less may be left
+    /// out, which spares looking at them closely.
+    pub floor: Option<f32>,
 }

@@ -198,8 +198,8 @@ impl SegmentVectors {
 
     /// The `k` nearest rows among `allow` (`None`: all), best first, and how they were found.
     ///
-    /// Fewer than `k` come back only when fewer have a vector and are allowed. A query made for another
-    /// space finds nothing.
+    /// Fewer than `k` come back only when fewer have a vector, are allowed, and reach the floor, if there is one. A query
+    /// made for another space finds nothing.
     pub fn search(
         &self,
         query: &PreparedQuery,
@@ -226,7 +226,10 @@ impl SegmentVectors {
             return exact(ExactReason::Requested);
         }
         let Some(graph) = &self.graph else { return exact(ExactReason::NoGraph) };
-        let search = Search { segment: self, graph, query, k };
+        // Under dot lengths differ, and how far four-bit codes of the longest, which score best, are off isn't known well.
+        let floor = params.floor.filter(|_| self.distance != Distance::Dot);
+        let floor = floor.map(|score| distance::of_score(self.distance, score));
+        let search = Search { segment: self, graph, query, k, floor };
         let situation = Situation {
             k,
             ef: params.ef,
@@ -265,8 +268,8 @@ impl SegmentVectors {
                 }
                 _ => return exact(ExactReason::FewRows),
             };
-            if found.len() as u64 >= (k as u64).min(allowed) {
-                return (found, strategy);
+            if found.above_floor || found.nearest.len() as u64 >= (k as u64).min(allowed) {
+                return (found.nearest, strategy);
             }
             break;
         }
@@ -298,7 +301,7 @@ impl SegmentVectors {
     ) -> Option<Vec<Scored>> {
         let graph = self.graph.as_ref().filter(|_| self.fits(query))?;
         let bits = graph.bits()?;
-        Some(Search { segment: self, graph, query, k }.nearest_by_bounds(&bits, allow))
+        Some(Search { segment: self, graph, query, k, floor: None }.nearest_by_bounds(&bits, allow))
     }
 
     /// Whether [`Self::nearest_by_bounds`] gives an answer.
@@ -330,16 +333,26 @@ struct Search<'a> {
     graph: &'a FlatGraph,
     query: &'a PreparedQuery,
     k: usize,
+    /// Distance of the last of `k` hits that are known from elsewhere.
+    floor: Option<f32>,
+}
+
+/// What a search found.
+struct Found {
+    /// At most `k`, best first.
+    nearest: Vec<Scored>,
+    /// Whether more was held, all of it below the floor.
+    above_floor: bool,
 }
 
 impl<'a> Search<'a> {
     /// Walks for the nearest of all.
-    fn walk(&self, ef: usize) -> Vec<Scored> {
-        self.with_target(|target, _, scratch| {
+    fn walk(&self, ef: usize) -> Found {
+        self.with_target(|target, unit, scratch| {
             let links = self.graph.links();
             let near = descend(&links, target, self.graph.entry(), self.graph.highest_level(), 1, scratch);
             beam_search(&links, target, near, ef, 0, scratch);
-            self.rescore(target, scratch.pool.found(), 0)
+            self.rescore((target, unit), scratch.pool.found(), 0)
         })
     }
 
@@ -350,8 +363,8 @@ impl<'a> Search<'a> {
         ef: usize,
         situation: &Situation,
         allow: &RoaringBitmap,
-    ) -> Result<(Vec<Scored>, usize), (Plan, Vec<Candidate>)> {
-        self.with_target(|target, _, scratch| {
+    ) -> Result<(Found, usize), (Plan, Vec<Candidate>)> {
+        self.with_target(|target, unit, scratch| {
             let (links, rows) = (self.graph.links(), self.graph.rows());
             let near = descend(&links, target, self.graph.entry(), self.graph.highest_level(), 1, scratch);
             let mut ef = ef;
@@ -360,7 +373,9 @@ impl<'a> Search<'a> {
                 let is_allowed = |found: &Candidate| allow.contains(rows.row(found.node));
                 let held: Vec<Candidate> = scratch.pool.found().filter(is_allowed).collect();
                 match situation.plan_held(ef, held.len()) {
-                    None => return Ok((self.rescore(target, held.into_iter(), RESCORE_FILTERED), ef)),
+                    None => {
+                        return Ok((self.rescore((target, unit), held.into_iter(), RESCORE_FILTERED), ef));
+                    }
                     Some(Plan::Widened { ef: wider }) => {
                         ef = wider;
                         widen_beam(&links, target, ef, scratch);
@@ -379,8 +394,8 @@ impl<'a> Search<'a> {
         budget: usize,
         allow: &RoaringBitmap,
         held: &[Candidate],
-    ) -> Option<(Vec<Scored>, usize)> {
-        self.with_target(|target, _, scratch| {
+    ) -> Option<(Found, usize)> {
+        self.with_target(|target, unit, scratch| {
             let links = self.graph.links();
             let rows = self.graph.rows();
             let near = descend(&links, target, self.graph.entry(), self.graph.highest_level(), 1, scratch);
@@ -399,19 +414,19 @@ impl<'a> Search<'a> {
                 ef = ef.saturating_mul(AMONG_FAR_FACTOR).min(MAX_EF.max(self.k));
             }
             search_among(&links, target, &starts, ef, budget, allowed, scratch)
-                .then(|| (self.rescore(target, scratch.pool.found(), RESCORE_FILTERED), ef))
+                .then(|| (self.rescore((target, unit), scratch.pool.found(), RESCORE_FILTERED), ef))
         })
     }
 
     /// Scans the bit codes of `allow` for what may be nearest, orders that by code, and the best of it by f32.
-    fn scan_bits(&self, bits: &BitCodes<'_>, allow: Option<&RoaringBitmap>) -> Vec<Scored> {
+    fn scan_bits(&self, bits: &BitCodes<'_>, allow: Option<&RoaringBitmap>) -> Found {
         self.with_target(|target, unit, scratch| {
             let target = match target {
                 Target::Bits(..) => &Target::Float(self.floats(), self.query.vector()),
                 better => better,
             };
             let found = self.not_ruled_out(bits, ERRORS, allow, (target, unit), scratch);
-            self.rescore(target, found.into_iter(), RESCORE_FILTERED)
+            self.rescore((target, unit), found.into_iter(), RESCORE_FILTERED)
         })
     }
 
@@ -422,7 +437,7 @@ impl<'a> Search<'a> {
         let judge = (&floats, 1.0);
         let found = self.not_ruled_out(bits, ERRORS_OF_TRUTH, Some(allow), judge, &mut scratch);
         SCRATCH.set(scratch);
-        self.rescore(&floats, found.into_iter(), 0)
+        self.rescore(judge, found.into_iter(), 0).nearest
     }
 
     /// The rows of `allow` that may be among the nearest, as estimates tell that are off by `errors` standard errors; nearest
@@ -477,25 +492,30 @@ impl<'a> Search<'a> {
     }
 
     /// The `k` best by f32 among the candidates that may belong to them. Codes misjudge a distance by a known error, so
-    /// that only those within it of the k-th need to be looked at; at most `at_least` or a multiple of `k` are.
+    /// that only those within it of the k-th and of the floor need to be looked at; at most `at_least` or a multiple of `k`
+    /// are.
     fn rescore(
         &self,
-        target: &Target<'_>,
+        (target, unit): (&Target<'_>, f32),
         found: impl Iterator<Item = Candidate>,
         at_least: usize,
-    ) -> Vec<Scored> {
+    ) -> Found {
         let floats = self.floats();
         let most = target.most_rescored(self.k).max(at_least);
         let mut nodes: Vec<u32> = Vec::with_capacity(self.k.saturating_mul(2).min(most));
-        let mut farthest = f32::INFINITY;
-        for candidate in found.take(most) {
+        let mut found = found.take(most).peekable();
+        let floor = self.floor.zip(found.peek()).map(|(floor, first)| target.bound(floor, unit, first.node));
+        let (mut farthest, mut above_floor) = (floor.unwrap_or(f32::INFINITY), false);
+        for candidate in found {
             if candidate.distance > farthest {
+                above_floor = floor.is_some();
                 break;
             }
             nodes.push(candidate.node);
             kernels::prefetch(floats.vector(candidate.node));
             if nodes.len() == self.k {
-                farthest = candidate.distance + target.reach(candidate.node, candidate.distance);
+                farthest =
+                    farthest.min(candidate.distance + target.reach(candidate.node, candidate.distance));
             }
         }
         let score = |node: &u32| Scored {
@@ -505,7 +525,7 @@ impl<'a> Search<'a> {
         let mut scored: Vec<Scored> = nodes.iter().map(score).collect();
         scored.sort_unstable_by(exact::best_first);
         scored.truncate(self.k);
-        scored
+        Found { nearest: scored, above_floor }
     }
 
     fn floats(&self) -> Floats<'a> {

@@ -1,6 +1,7 @@
 //! The module as its users see it: recall, filters, determinism and damaged bytes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod floor;
 mod growing;
 mod int4;
 
@@ -22,7 +23,8 @@ use crate::vector::{
 
 const DIMENSION: usize = 32;
 const DISTANCES: [Distance; 3] = [Distance::Cosine, Distance::Dot, Distance::Euclidean];
-const EXACT: SearchParams = SearchParams { ef: None, exact: true, recall_target: RecallTarget::DEFAULT };
+const EXACT: SearchParams =
+    SearchParams { ef: None, exact: true, recall_target: RecallTarget::DEFAULT, floor: None };
 
 fn params(threads: usize) -> VectorsParams {
     VectorsParams { threads, ..VectorsParams::default() }

@@ -192,19 +192,6 @@ impl LiveVectors {
         allow: Option<&RoaringBitmap>,
         visible_rows: u32,
     ) -> (Vec<Scored>, Strategy) {
-        self.search_above(query, k, params, allow, visible_rows, f32::NEG_INFINITY)
-    }
-
-    /// [`Self::search`] where `k` hits that score `floor` are known from elsewhere: rows that score less may be left out.
-    pub fn search_above(
-        &self,
-        query: &PreparedQuery,
-        k: usize,
-        params: &SearchParams,
-        allow: Option<&RoaringBitmap>,
-        visible_rows: u32,
-        floor: f32,
-    ) -> (Vec<Scored>, Strategy) {
         let visible = visible_rows.min(self.len() as u32);
         let allowed = |below: u32| allow.map_or(u64::from(below), |allow| allow.range_cardinality(0..below));
         let rows = allowed(visible);
@@ -212,6 +199,7 @@ impl LiveVectors {
         if !fits || k == 0 || rows == 0 {
             return (Vec::new(), Strategy::Exact { rows: 0, reason: ExactReason::FewRows });
         }
+        let floor = params.floor.unwrap_or(f32::NEG_INFINITY);
         let snapshot = Snapshot { live: self, vectors: self.chunks.read().clone(), query, k, allow, floor };
         if params.exact {
             let reason = ExactReason::Requested;
@@ -351,7 +339,8 @@ mod tests {
     use crate::vector::samples::{clustered, recall};
 
     const DIMENSION: usize = 24;
-    const EXACT: SearchParams = SearchParams { ef: None, exact: true, recall_target: RecallTarget::DEFAULT };
+    const EXACT: SearchParams =
+        SearchParams { ef: None, exact: true, recall_target: RecallTarget::DEFAULT, floor: None };
 
     fn rows_of(vectors: &[f32]) -> Vec<Option<&[f32]>> {
         vectors.chunks(DIMENSION).map(Some).collect()
@@ -405,21 +394,21 @@ mod tests {
                 let mut total = 0.0;
                 for query in queries.chunks(dimension) {
                     let query = PreparedQuery::new(distance, dimension, query).unwrap();
-                    let search = |params: &SearchParams, floor| {
-                        live.search_above(&query, 10, params, allow, rows as u32, floor)
-                    };
-                    let (expected, _) = search(&EXACT, f32::NEG_INFINITY);
-                    let (found, strategy) = search(&SearchParams::default(), f32::NEG_INFINITY);
+                    let search = |params: &SearchParams| live.search(&query, 10, params, allow, rows as u32);
+                    let search_above =
+                        |floor| search(&SearchParams { floor: Some(floor), ..SearchParams::default() }).0;
+                    let (expected, _) = search(&EXACT);
+                    let (found, strategy) = search(&SearchParams::default());
                     assert!(matches!(strategy, Strategy::Codes { .. }), "{strategy:?}");
                     total += recall(&found, &expected);
                     let floor = expected[4].score;
-                    let (found, _) = search(&SearchParams::default(), floor);
+                    let found = search_above(floor);
                     let above = expected.iter().take_while(|hit| hit.score >= floor).count();
                     total += recall(&found[..found.len().min(above)], &expected[..above]);
                     let out_of_reach = expected[0]
                         .score
                         .mul_add(0.5, if distance == Distance::Euclidean { 0.0 } else { 10.0 });
-                    assert!(search(&SearchParams::default(), out_of_reach).0.is_empty(), "{distance:?}");
+                    assert!(search_above(out_of_reach).is_empty(), "{distance:?}");
                 }
                 assert!(total / 80.0 >= 0.98, "{distance:?}: recall {}", total / 80.0);
             }

@@ -4,7 +4,11 @@ use super::*;
 
 const DIMENSION: usize = 128;
 
-fn build(distance: Distance, vectors: &[f32], quantization: Quantization) -> (SegmentVectors, Vec<u8>) {
+pub(super) fn build(
+    distance: Distance,
+    vectors: &[f32],
+    quantization: Quantization,
+) -> (SegmentVectors, Vec<u8>) {
     let column = VectorColumn { dimension: DIMENSION, data: vectors, present: None };
     let index = bytes_of(distance, column, &VectorsParams { quantization, ..params(2) }).unwrap();
     (open(distance, vectors, Some(index.clone())).unwrap(), index)
@@ -16,7 +20,7 @@ fn open(distance: Distance, vectors: &[f32], index: Option<Vec<u8>>) -> crate::R
     SegmentVectors::open(Path::new("vectors"), distance, DIMENSION, rows, bytes, None, index)
 }
 
-fn walked_on(segment: &SegmentVectors) -> Quantization {
+pub(super) fn walked_on(segment: &SegmentVectors) -> Quantization {
     segment.report().graph.unwrap().quantization
 }
 
