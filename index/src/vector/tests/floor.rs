@@ -1,9 +1,7 @@
 //! Searches of a segment where hits are known from elsewhere.
 
-use super::int4::{build, walked_on};
+use super::int4::{DIMENSION, build, queries, walked_on};
 use super::*;
-
-const DIMENSION: usize = 128;
 
 #[test]
 fn what_lies_below_the_floor_may_stay_away_and_nothing_else() {
@@ -18,12 +16,11 @@ fn what_lies_below_the_floor_may_stay_away_and_nothing_else() {
         assert_eq!(walked_on(&segment), quantization, "{distance:?}");
         let case = format!("{distance:?} on {quantization:?}");
         let (mut above, mut of, mut below) = (0, 0, 0);
-        for query in clustered(distance, 60, DIMENSION, 99).chunks(DIMENSION) {
-            let query = PreparedQuery::new(distance, DIMENSION, query).unwrap();
+        for query in &queries(distance) {
             for allow in [None, Some(&odd)] {
                 let search = |floor| {
                     let params = SearchParams { floor, ..SearchParams::default() };
-                    segment.search(&query, 10, &params, allow)
+                    segment.search(query, 10, &params, allow)
                 };
                 let (all, way) = search(None);
                 for known in [0, 4, 9] {
@@ -58,10 +55,10 @@ fn what_lies_below_the_floor_may_stay_away_and_nothing_else() {
 fn under_dot_there_is_no_floor() {
     let vectors = clustered(Distance::Dot, 4_000, DIMENSION, 1);
     let (segment, _) = build(Distance::Dot, &vectors, Quantization::Auto);
-    let query =
-        PreparedQuery::new(Distance::Dot, DIMENSION, &clustered(Distance::Dot, 1, DIMENSION, 99)).unwrap();
-    let search =
-        |floor| segment.search(&query, 10, &SearchParams { floor, ..SearchParams::default() }, None).0;
-    let all = search(None);
-    assert_eq!(search(Some(all[4].score)), all);
+    for query in &queries(Distance::Dot) {
+        let search =
+            |floor| segment.search(query, 10, &SearchParams { floor, ..SearchParams::default() }, None).0;
+        let all = search(None);
+        assert_eq!(search(Some(all[4].score)), all);
+    }
 }

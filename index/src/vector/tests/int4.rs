@@ -2,7 +2,7 @@
 
 use super::*;
 
-const DIMENSION: usize = 128;
+pub(super) const DIMENSION: usize = 128;
 
 pub(super) fn build(
     distance: Distance,
@@ -24,7 +24,7 @@ pub(super) fn walked_on(segment: &SegmentVectors) -> Quantization {
     segment.report().graph.unwrap().quantization
 }
 
-fn queries(distance: Distance) -> Vec<PreparedQuery> {
+pub(super) fn queries(distance: Distance) -> Vec<PreparedQuery> {
     let vectors = clustered(distance, 60, DIMENSION, 99);
     vectors.chunks(DIMENSION).map(|v| PreparedQuery::new(distance, DIMENSION, v).unwrap()).collect()
 }
