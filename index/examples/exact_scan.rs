@@ -23,13 +23,6 @@ use roaring::RoaringBitmap;
 const K: usize = 10;
 const RUNS: usize = 5;
 const BATCH: usize = 16;
-const EXACT: SearchParams = SearchParams {
-    ef: None,
-    exact: true,
-    recall_target: ragstone_index::schema::RecallTarget::DEFAULT,
-    floor: None,
-};
-
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let mut number = |default: usize| arguments.next().map_or(Ok(default), |text| text.parse());
@@ -54,10 +47,11 @@ fn main() -> Result<()> {
             PreparedQuery::new(distance, dimension, &vector)
         };
         let queries = (0..BATCH).map(|_| query(&mut rng)).collect::<Result<Vec<_>, _>>()?;
+        let together: Vec<&PreparedQuery> = queries.iter().collect();
         let one = queries.first().context("a query")?;
         let name = |what: &str| format!("{distance:?}, {what}");
         let search = |allow: Option<&RoaringBitmap>| {
-            black_box(segment.search(one, K, &EXACT, allow));
+            black_box(segment.search(one, K, &SearchParams::EXACT, allow));
         };
         single.install(|| report(&name("1 thread"), gigabytes, || search(None)));
         report(&name("all threads"), gigabytes, || search(None));
@@ -70,11 +64,11 @@ fn main() -> Result<()> {
         single.install(|| {
             report(&name("1 thread, one after the other"), gigabytes * BATCH as f64, || {
                 queries.iter().for_each(|query| {
-                    black_box(segment.search(query, K, &EXACT, None));
+                    black_box(segment.search(query, K, &SearchParams::EXACT, None));
                 });
             });
             report(&name("1 thread, together"), gigabytes * BATCH as f64, || {
-                black_box(segment.nearest_exact(&queries, K, None));
+                black_box(segment.nearest_exact(&together, K, None));
             });
         });
     }

@@ -184,8 +184,7 @@ fn truth(
     queries: &[PreparedQuery],
     allow: Option<&RoaringBitmap>,
 ) -> Vec<Vec<Scored>> {
-    let params = SearchParams { exact: true, ..SearchParams::default() };
-    queries.par_iter().map(|query| segment.search(query, K, &params, allow).0).collect()
+    queries.par_iter().map(|query| segment.search(query, K, &SearchParams::EXACT, allow).0).collect()
 }
 
 fn measure(

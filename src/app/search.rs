@@ -25,8 +25,10 @@ pub const MAX_QUERY_BYTES: usize = 16 << 10;
 pub const MAX_PARENTS: usize = 1_000;
 /// Hits that are looked at for each that is given.
 const HITS_PER_PARENT: usize = 4;
-/// Most searches of one batch.
+/// Most searches of one batch...
 pub const MAX_SEARCHES: usize = 256;
+/// ...and most that run on one thread, one after the other: a client that goes away leaves no more behind.
+const MAX_TOGETHER: usize = 32;
 
 /// Vector components that a search compares at most to count as short: about half a millisecond.
 const MAX_SHORT_WORK: usize = 4 << 20;
@@ -114,9 +116,53 @@ struct Legs {
     keyword: bool,
 }
 
+/// A query that the engine is asked: what its answer needs beside the hits.
+struct Asked {
+    collection: Arc<Collection>,
+    started: Instant,
+    /// What was done before the engine is asked.
+    plan: Vec<String>,
+    phases: Vec<(&'static str, u64)>,
+    offset: usize,
+    limit: usize,
+    parents: bool,
+    collapse: bool,
+    highlights: bool,
+    explain: bool,
+}
+
 impl App {
     /// Answers a query.
-    pub async fn search(&self, mut query: Query, patience: Patience) -> Result<Answer> {
+    pub async fn search(&self, query: Query, patience: Patience) -> Result<Answer> {
+        let (asked, request) = self.asked(query, patience).await?;
+        let found = self.run_search(Arc::clone(&asked.collection), request).await?;
+        self.answer(asked, found).await
+    }
+
+    /// Answers several queries, in order. Those of a collection share what they read. An error names the query.
+    pub async fn search_batch(&self, queries: Vec<Query>, patience: Patience) -> Result<Vec<Answer>> {
+        let asked = queries.into_iter().map(|query| self.asked(query, patience)).enumerate();
+        let asked =
+            try_join_all(asked.map(|(i, asked)| async move { asked.await.map_err(of_query(i)) })).await?;
+        let mut waiting: Vec<Option<Asked>> = Vec::with_capacity(asked.len());
+        let mut requests = Vec::with_capacity(asked.len());
+        for (i, (asked, request)) in asked.into_iter().enumerate() {
+            requests.push((i, Arc::clone(&asked.collection), request));
+            waiting.push(Some(asked));
+        }
+        let pieces = pieces(requests, self.workers.search_width());
+        let found = try_join_all(pieces.into_iter().map(|piece| self.run_piece(piece))).await?;
+        let mut found: Vec<(usize, SearchResponse)> = found.into_iter().flatten().collect();
+        found.sort_unstable_by_key(|(i, _)| *i);
+        let answers = found.into_iter().filter_map(|(i, found)| {
+            let asked = waiting.get_mut(i)?.take()?;
+            Some(async move { self.answer(asked, found).await.map_err(of_query(i)) })
+        });
+        try_join_all(answers).await
+    }
+
+    /// Checks a query, embeds its text if that is needed, and waits until what it wants to see is there.
+    async fn asked(&self, mut query: Query, patience: Patience) -> Result<(Asked, SearchRequest)> {
         let started = Instant::now();
         let collection = self.collection(&query.collection)?;
         let schema = collection.schema();
@@ -147,31 +193,47 @@ impl App {
             }
             _ => None,
         };
-        let (explain, highlights) = (query.explain, query.select.highlights);
-        let (offset, limit, wants_parents) = (query.offset, query.limit, query.parents);
-        let collapses = query.collapse;
-        if wants_parents || collapses {
+        let (offset, limit, parents, collapse) = (query.offset, query.limit, query.parents, query.collapse);
+        if parents || collapse {
             // Some hits are left out: others have to take their places.
             query.limit = (offset + limit).saturating_mul(HITS_PER_PARENT).min(MAX_LIMIT);
             query.offset = 0;
         }
-        let request = request(query, vector, legs.keyword);
-        let mut found = self.run_search(Arc::clone(&collection), request).await?;
+        let (highlights, explain) = (query.select.highlights, query.explain);
+        let asked = Asked {
+            collection,
+            started,
+            plan,
+            phases,
+            offset,
+            limit,
+            parents,
+            collapse,
+            highlights,
+            explain,
+        };
+        Ok((asked, request(query, vector, legs.keyword)))
+    }
+
+    /// What the engine found, as the caller wants it.
+    async fn answer(&self, asked: Asked, mut found: SearchResponse) -> Result<Answer> {
+        let Asked { collection, started, mut plan, mut phases, offset, limit, highlights, explain, .. } =
+            asked;
         let mut parents = Vec::new();
         let mut collapsed = Collapsed::new();
-        if collapses {
+        if asked.collapse {
             let open = Arc::clone(&collection);
             let job = move || Ok::<_, Error>((collapse::collapse(&open, &mut found.hits), found));
             (collapsed, found) = self.workers.read.run(job).await?;
             found.plan.push("of near-duplicates, keep the best document".into());
         }
-        if wants_parents {
+        if asked.parents {
             parents::collapse(&mut found.hits);
         }
-        if wants_parents || collapses {
+        if asked.parents || asked.collapse {
             found.hits = found.hits.into_iter().skip(offset).take(limit).collect();
         }
-        if wants_parents {
+        if asked.parents {
             let reading = Instant::now();
             let open = Arc::clone(&collection);
             let job = move || Ok::<_, Error>((parents::parents(&open, &found.hits)?, found));
@@ -180,20 +242,11 @@ impl App {
             found.phases.push(("parents", reading.elapsed().as_micros() as u64));
         }
         let copies = copies::of_hits(&collection, &found.hits);
-        plan.extend(found.plan);
-        phases.extend(found.phases);
-        let SearchResponse { hits, seq_no, .. } =
-            SearchResponse { plan: Vec::new(), phases: Vec::new(), ..found };
+        let SearchResponse { hits, seq_no, plan: steps, phases: took } = found;
+        plan.extend(steps);
+        phases.extend(took);
         let elapsed = started.elapsed();
         Ok(Answer { hits, seq_no, plan, phases, elapsed, highlights, explain, parents, copies, collapsed })
-    }
-
-    /// Answers several queries, in order. An error names the query.
-    pub async fn search_batch(&self, queries: Vec<Query>, patience: Patience) -> Result<Vec<Answer>> {
-        let answers = queries.into_iter().enumerate().map(|(i, query)| async move {
-            self.search(query, patience).await.map_err(|error| error.within(&format!("searches[{i}].")))
-        });
-        try_join_all(answers).await
     }
 
     async fn run_search(
@@ -205,6 +258,53 @@ impl App {
         let search = move || Ok(collection.search(&request)?);
         if short { self.workers.short.run(search).await } else { self.workers.search.run(search).await }
     }
+
+    /// Runs searches of one collection on one thread; each answer with the number of its query.
+    async fn run_piece(&self, piece: Piece) -> Result<Vec<(usize, SearchResponse)>> {
+        let Piece { collection, searches } = piece;
+        let (numbers, requests): (Vec<usize>, Vec<SearchRequest>) = searches.into_iter().unzip();
+        let work = requests.iter().map(|request| collection.search_work(request));
+        let short = work.sum::<Option<usize>>().is_some_and(|work| work <= MAX_SHORT_WORK);
+        let search = move || {
+            let answers = numbers.into_iter().zip(collection.search_batch(&requests));
+            answers.map(|(i, answer)| Ok((i, answer.map_err(Error::from).map_err(of_query(i))?))).collect()
+        };
+        if short { self.workers.short.run(search).await } else { self.workers.search.run(search).await }
+    }
+}
+
+/// Searches of a batch that run on one thread.
+struct Piece {
+    collection: Arc<Collection>,
+    /// Each with its number in the batch.
+    searches: Vec<(usize, SearchRequest)>,
+}
+
+/// Deals the searches of a batch out to so many threads, those of a collection together.
+fn pieces(requests: Vec<(usize, Arc<Collection>, SearchRequest)>, threads: usize) -> Vec<Piece> {
+    let mut whole: Vec<Piece> = Vec::new();
+    for (i, collection, request) in requests {
+        let same = whole.iter_mut().find(|piece| Arc::ptr_eq(&piece.collection, &collection));
+        match same {
+            Some(piece) => piece.searches.push((i, request)),
+            None => whole.push(Piece { collection, searches: vec![(i, request)] }),
+        }
+    }
+    let mut pieces = Vec::new();
+    for Piece { collection, mut searches } in whole {
+        let size = searches.len().div_ceil(threads.max(1)).clamp(1, MAX_TOGETHER);
+        while !searches.is_empty() {
+            let rest = searches.split_off(size.min(searches.len()));
+            pieces.push(Piece { collection: Arc::clone(&collection), searches });
+            searches = rest;
+        }
+    }
+    pieces
+}
+
+/// Has an error name the query of a batch.
+fn of_query(i: usize) -> impl Fn(Error) -> Error {
+    move |error| error.within(&format!("searches[{i}]."))
 }
 
 fn request(query: Query, vector: Option<Vec<f32>>, keyword: bool) -> SearchRequest {

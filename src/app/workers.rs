@@ -132,9 +132,15 @@ pub struct Workers {
     pub compute: Lane,
     /// Flush, compaction, creation and deletion of collections.
     pub maintenance: Lane,
+    cores: usize,
 }
 
 impl Workers {
+    /// Threads that searches keep busy.
+    pub fn search_width(&self) -> usize {
+        self.cores
+    }
+
     /// Lanes for this machine. All threads that they use belong to `runtime`, whichever thread asks.
     pub fn new(runtime: &Handle) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
@@ -146,6 +152,7 @@ impl Workers {
             write: Lane::new(64, runtime),
             compute: Lane::new(cores.max(2), runtime),
             maintenance: Lane::new(2, runtime),
+            cores,
         }
     }
 }

@@ -151,6 +151,24 @@ async fn a_batch_answers_in_order_and_names_the_query_at_fault() {
     let two = batch(vec![ask("E4217"), mode(v1::SearchMode::Keyword, ask("violins"))]);
     let replies = server.searches().search_batch(two).await.unwrap().into_inner().results;
     assert_eq!((replies[0].hits[0].id.as_str(), replies[1].hits[0].id.as_str()), ("error", "music"));
+    // Of two collections, more than run on one thread, alike and not.
+    server.create_plain("other", 2).await;
+    let near = |i: usize| {
+        let angle = i as f32 / 10.0;
+        let params = v1::SearchParams { exact: Some(!i.is_multiple_of(3)), ..Default::default() };
+        let vector = Some(numbers(&[angle.cos(), angle.sin()]));
+        v1::SearchRequest { collection: "other".into(), vector, params: Some(params), ..Default::default() }
+    };
+    let angles = (0..90).map(|i| (i as f32 / 10.0, format!("{i:02}")));
+    let points = angles.map(|(angle, id)| point(&id, &[angle.cos(), angle.sin()]));
+    server.upsert("other", points.collect()).await;
+    let many = (0..60).flat_map(|i| [near(i), ask("violins")]).collect();
+    let replies = server.searches().search_batch(batch(many)).await.unwrap().into_inner().results;
+    assert_eq!(replies.len(), 120);
+    for (i, pair) in replies.chunks(2).enumerate() {
+        assert_eq!(ids(&pair[0]), ids(&server.search(near(i)).await));
+        assert_eq!((pair[0].hits[0].id.clone(), pair[1].hits[0].id.as_str()), (format!("{i:02}"), "music"));
+    }
     let wrong = batch(vec![ask("x"), v1::SearchRequest { limit: Some(0), ..ask("x") }]);
     refused(server.searches().search_batch(wrong).await, Code::InvalidArgument, "searches[1].limit");
     refused(server.searches().search_batch(batch(Vec::new())).await, Code::InvalidArgument, "searches");

@@ -1,4 +1,7 @@
 //! Search: runs a plan over one snapshot, leg by leg and part by part, and fetches the winners only.
+//!
+//! Searches of a batch share the snapshot, the rows that a filter passes, and the reading of vectors where they compare with
+//! all of them. Walks share nothing: what they read has hardly anything in common.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -10,7 +13,7 @@ use crate::collection::Collection;
 use crate::collection::read::PointReader;
 use crate::collection::shadow::Shadow;
 use crate::collection::snapshot::{PartView, Snapshot};
-use crate::collection::vector_leg::{FoundByVector, Place, VectorLegSearch, best_first};
+use crate::collection::vector_leg::{ExactSearches, FoundByVector, Place, VectorLegSearch, best_first};
 use crate::error::{Error, Result};
 use crate::fusion::{Fused, Ranking, fuse};
 use crate::keyword::{CollectionTextStats, KeywordQuery, highlight};
@@ -28,17 +31,77 @@ const MAX_WIDENINGS: usize = 4;
 impl Collection {
     /// Searches one snapshot.
     pub fn search(&self, request: &SearchRequest) -> Result<SearchResponse> {
-        let snapshot = self.snapshot_at(request.min_seq_no)?;
+        let snapshot = self.current();
+        let search = self.prepare(&snapshot, request, &[])?;
+        self.answer(&snapshot, search)
+    }
+
+    /// Searches one snapshot for each of several requests; their answers in order, each by itself.
+    ///
+    /// A filter that several have is looked up once, and what exact searches compare with is read once for those that differ
+    /// by nothing but their vector.
+    pub fn search_batch(&self, requests: &[SearchRequest]) -> Vec<Result<SearchResponse>> {
+        let snapshot = self.current();
+        let mut searches: Vec<Result<Search<'_>>> = Vec::with_capacity(requests.len());
+        for request in requests {
+            searches.push(self.prepare(&snapshot, request, &searches));
+        }
+        compare_together(&snapshot, &mut searches);
+        searches.into_iter().map(|search| self.answer(&snapshot, search?)).collect()
+    }
+
+    /// A search of a snapshot, with what those `before` it, of the same snapshot, have looked up.
+    fn prepare<'a>(
+        &self,
+        snapshot: &'a Snapshot,
+        request: &'a SearchRequest,
+        before: &[Result<Search<'a>>],
+    ) -> Result<Search<'a>> {
+        snapshot.check_visible(request.min_seq_no)?;
         let plan = Plan::new(request, &snapshot.schema)?;
-        self.note_search(&snapshot);
-        let mut search = Search::prepare(&snapshot, request, plan, &self.recall)?;
+        self.note_search(snapshot);
+        let alike = before.iter().flatten().find(|other| other.request.filter == request.filter);
+        let mut search =
+            Search::prepare(snapshot, request, plan, &self.recall, alike.map(|other| &other.allowed))?;
         search.observe =
             request.vector.as_ref().is_some_and(|leg| !leg.exact) && self.maintenance.recall.picks();
+        Ok(search)
+    }
+
+    fn answer(&self, snapshot: &Arc<Snapshot>, mut search: Search<'_>) -> Result<SearchResponse> {
         let response = search.run()?;
-        if let Some(shadow) = search.shadow(&snapshot, self.this.clone()) {
+        if let Some(shadow) = search.shadow(snapshot, self.this.clone()) {
             self.maintenance.recall.submit(Box::new(shadow));
         }
         Ok(response)
+    }
+}
+
+/// Runs the vector legs that compare with all vectors ahead of their searches, those together that differ by nothing but
+/// their vector.
+fn compare_together(snapshot: &Snapshot, searches: &mut [Result<Search<'_>>]) {
+    let mut left: Vec<&mut Search<'_>> =
+        searches.iter_mut().flatten().filter(|search| search.compares_all()).collect();
+    while let Some(first) = left.pop() {
+        let (mut alike, others) = left.into_iter().partition::<Vec<_>, _>(|other| first.compares_same(other));
+        left = others;
+        let Some(space) = first.plan.space.filter(|_| !alike.is_empty()) else { continue };
+        alike.push(first);
+        let queries: Vec<&PreparedQuery> = alike.iter().filter_map(|search| search.vector.as_ref()).collect();
+        let Some(first) = alike.first() else { continue };
+        let together = ExactSearches {
+            snapshot,
+            allowed: &first.allowed,
+            queries: &queries,
+            space,
+            count: first.plan.candidates,
+        };
+        let started = Instant::now();
+        let found = together.run();
+        for (search, found) in alike.into_iter().zip(found) {
+            search.ahead = Some(found);
+            search.phase(Leg::Vector.name(), started);
+        }
     }
 }
 
@@ -57,6 +120,8 @@ struct Search<'a> {
     aim: RecallTarget,
     steps: Vec<String>,
     phases: Vec<(&'static str, u64)>,
+    /// What the vector leg has found together with those of other searches.
+    ahead: Option<FoundByVector>,
     /// Whether to keep what the vector leg finds...
     observe: bool,
     /// ...here.
@@ -78,6 +143,7 @@ impl<'a> Search<'a> {
         request: &'a SearchRequest,
         plan: Plan,
         recall: &RecallMeter,
+        allowed: Option<&Vec<Option<RoaringBitmap>>>,
     ) -> Result<Self> {
         let filter = snapshot.check(request.filter.as_ref())?;
         let space = plan.space.and_then(|space| snapshot.schema.vectors.get(space));
@@ -92,8 +158,10 @@ impl<'a> Search<'a> {
         let aim = plan.space.map_or(target, |space| recall.aim(space, target));
         let words = request.keyword.as_ref().map(|leg| KeywordQuery::new(&leg.text));
         let started = Instant::now();
-        let allowed =
-            snapshot.parts.iter().map(|view| view.allowed(filter.as_ref())).collect::<Result<Vec<_>>>()?;
+        let allowed = match allowed {
+            Some(known) => known.clone(),
+            None => snapshot.parts.iter().map(|view| view.allowed(filter.as_ref())).collect::<Result<_>>()?,
+        };
         let mut search = Self {
             snapshot,
             request,
@@ -105,6 +173,7 @@ impl<'a> Search<'a> {
             aim,
             steps: Vec::new(),
             phases: Vec::new(),
+            ahead: None,
             observe: false,
             observed: None,
         };
@@ -115,6 +184,18 @@ impl<'a> Search<'a> {
             search.phase("filter", started);
         }
         Ok(search)
+    }
+
+    /// Whether the vector leg compares with all vectors that may be found.
+    fn compares_all(&self) -> bool {
+        self.vector.is_some() && self.request.vector.as_ref().is_some_and(|leg| leg.exact)
+    }
+
+    /// Whether the vector leg compares with the same vectors as another, and wants as many.
+    fn compares_same(&self, other: &Self) -> bool {
+        self.plan.space == other.plan.space
+            && self.plan.candidates == other.plan.candidates
+            && self.request.filter == other.request.filter
     }
 
     fn run(&mut self) -> Result<SearchResponse> {
@@ -152,11 +233,14 @@ impl<'a> Search<'a> {
         let mut rankings = Vec::with_capacity(self.plan.legs.len());
         for (leg, weight) in self.plan.legs.clone() {
             let started = Instant::now();
+            let was_ahead = leg == Leg::Vector && self.ahead.is_some();
             let scored = match leg {
                 Leg::Vector => self.vector_leg(candidates)?,
                 Leg::Keyword => self.keyword_leg(candidates)?,
             };
-            self.phase(leg.name(), started);
+            if !was_ahead {
+                self.phase(leg.name(), started);
+            }
             rankings.push((leg, weight, scored));
         }
         let exhausted = rankings.iter().all(|(.., scored)| scored.len() < candidates);
@@ -182,6 +266,13 @@ impl<'a> Search<'a> {
     }
 
     fn vector_leg(&mut self, candidates: usize) -> Result<Vec<(Place, f32)>> {
+        // Of as many as the plan has, which is what is asked for first.
+        if let Some(FoundByVector { scored, steps, .. }) = self.ahead.take() {
+            if self.request.explain {
+                self.steps.extend(steps);
+            }
+            return Ok(scored);
+        }
         let (Some(query), Some(space), Some(leg)) = (&self.vector, self.plan.space, &self.request.vector)
         else {
             return Err(Error::Internal("a vector leg without a vector".into()));

@@ -155,12 +155,8 @@ impl Collection {
     /// The newest snapshot, if it has the write that the caller wants to see.
     pub(super) fn snapshot_at(&self, min_seq_no: Option<u64>) -> Result<Arc<Snapshot>> {
         let snapshot = self.current();
-        match min_seq_no {
-            Some(wanted) if wanted > snapshot.seq_no => {
-                Err(Error::NotVisible { wanted, visible: snapshot.seq_no })
-            }
-            _ => Ok(snapshot),
-        }
+        snapshot.check_visible(min_seq_no)?;
+        Ok(snapshot)
     }
 }
 

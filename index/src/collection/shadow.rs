@@ -22,9 +22,6 @@ const COMPONENTS_BY_BITS_AT_ONCE: usize = 16 * COMPONENTS_AT_ONCE;
 /// Scores that differ by less, relative to their size, are equal: sums may be taken in another order.
 const SCORE_TOLERANCE: f32 = 1e-5;
 
-const EXACT: SearchParams =
-    SearchParams { ef: None, exact: true, recall_target: RecallTarget::DEFAULT, floor: None };
-
 /// The vector leg of a search, and what it found.
 pub(super) struct Shadow {
     pub(super) collection: Weak<Collection>,
@@ -105,11 +102,11 @@ impl Shadow {
         let found = match &view.part {
             Part::Segment(segment) => segment.vectors(self.space).map(|vectors| {
                 let by_bounds = vectors.nearest_by_bounds(query, wanted, rows);
-                by_bounds.unwrap_or_else(|| vectors.search(query, wanted, &EXACT, Some(rows)).0)
+                by_bounds.unwrap_or_else(|| vectors.search(query, wanted, &SearchParams::EXACT, Some(rows)).0)
             }),
             Part::Memtable(table) => table
                 .vectors(self.space)
-                .map(|vectors| vectors.search(query, wanted, &EXACT, Some(rows), view.rows).0),
+                .map(|vectors| vectors.search(query, wanted, &SearchParams::EXACT, Some(rows), view.rows).0),
         };
         found.iter().flatten().map(|hit| hit.score).collect()
     }

@@ -220,6 +220,17 @@ impl Snapshot {
         later
     }
 
+    /// Whether it has a write, if one is named.
+    ///
+    /// # Errors
+    /// [`Error::NotVisible`] when it does not.
+    pub(crate) fn check_visible(&self, min_seq_no: Option<u64>) -> Result<()> {
+        match min_seq_no {
+            Some(wanted) if wanted > self.seq_no => Err(Error::NotVisible { wanted, visible: self.seq_no }),
+            _ => Ok(()),
+        }
+    }
+
     /// Number of live points.
     pub(crate) fn live_len(&self) -> u64 {
         self.parts.iter().map(PartView::live_len).sum()

@@ -1,6 +1,7 @@
 //! Tests of a collection: recovery, power cuts, seals and compactions. The model test is in `tests/model.rs` of the crate.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod batch_search;
 mod deletes;
 mod expiry;
 mod links;

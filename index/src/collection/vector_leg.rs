@@ -1,4 +1,5 @@
-//! The vector leg of a query: each part of the snapshot is asked for what is nearest there.
+//! The vector leg of a query: each part of the snapshot is asked for what is nearest there. Exact legs of several queries
+//! read the vectors of segments together.
 //!
 //! Of how much a search may miss, each segment gets its part by its rows, and is asked again in full when more of the hits
 //! lie in it than that allows for.
@@ -11,7 +12,7 @@ use crate::collection::snapshot::{PartView, Snapshot};
 use crate::recall::Apportioned;
 use crate::schema::RecallTarget;
 use crate::segment::Part;
-use crate::vector::{PreparedQuery, Scored, SearchParams, Strategy};
+use crate::vector::{ExactReason, PreparedQuery, Scored, SearchParams, Strategy};
 
 /// A row of a snapshot.
 pub(super) type Place = (usize, u32);
@@ -29,6 +30,17 @@ pub(super) struct VectorLegSearch<'a> {
     pub(super) params: SearchParams,
     /// Whether to say how.
     pub(super) explain: bool,
+}
+
+/// Exact searches for the nearest rows of a snapshot that differ by nothing but their query.
+pub(super) struct ExactSearches<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    /// Rows that may be found, by part; `None`: all of the part.
+    pub(super) allowed: &'a [Option<RoaringBitmap>],
+    pub(super) queries: &'a [&'a PreparedQuery],
+    pub(super) space: usize,
+    /// Hits wanted.
+    pub(super) count: usize,
 }
 
 /// What a vector leg found.
@@ -91,7 +103,7 @@ impl VectorLegSearch<'_> {
         if self.explain {
             found.steps.push(format!("{}: vectors by {}", name_of(view), strategy.describe()));
         }
-        found.scored.extend(nearest.into_iter().map(|nearest| ((part, nearest.row), nearest.score)));
+        found.add(part, nearest);
     }
 
     /// Rows of a segment that may be found; `None` for a memtable, of which nothing is missed.
@@ -102,6 +114,52 @@ impl VectorLegSearch<'_> {
 
     fn allowed_in(&self, part: usize) -> Option<&RoaringBitmap> {
         self.allowed.get(part).and_then(Option::as_ref)
+    }
+}
+
+impl ExactSearches<'_> {
+    /// Asks all parts; what each query finds. The vectors of a segment are read once for all of them.
+    pub(super) fn run(&self) -> Vec<FoundByVector> {
+        let mut found: Vec<FoundByVector> = self.queries.iter().map(|_| FoundByVector::default()).collect();
+        for (part, view) in self.snapshot.parts.iter().enumerate() {
+            let allowed = self.allowed.get(part).and_then(Option::as_ref);
+            if allowed.map_or(view.rows == 0, RoaringBitmap::is_empty) {
+                continue;
+            }
+            let Some(nearest) = self.nearest_in(view, allowed) else { continue };
+            let rows = allowed.map_or_else(|| view.live_len(), RoaringBitmap::len);
+            let strategy = Strategy::Exact { rows, reason: ExactReason::Requested };
+            let how = format!("{}: vectors by {}", name_of(view), strategy.describe());
+            let together = format!("{how}, for {} searches at once", self.queries.len());
+            for (found, nearest) in found.iter_mut().zip(nearest) {
+                found.add(part, nearest);
+                found.steps.push(together.clone());
+            }
+        }
+        found.iter_mut().for_each(|found| best_first(&mut found.scored, self.count));
+        found
+    }
+
+    /// What each query finds in a part; `None` where it has no vectors of the space.
+    fn nearest_in(&self, view: &PartView, allowed: Option<&RoaringBitmap>) -> Option<Vec<Vec<Scored>>> {
+        match &view.part {
+            Part::Segment(segment) => {
+                Some(segment.vectors(self.space)?.nearest_exact(self.queries, self.count, allowed))
+            }
+            Part::Memtable(table) => {
+                let vectors = table.vectors(self.space)?;
+                let one = |query: &&PreparedQuery| {
+                    vectors.search(query, self.count, &SearchParams::EXACT, allowed, view.rows).0
+                };
+                Some(self.queries.iter().map(one).collect())
+            }
+        }
+    }
+}
+
+impl FoundByVector {
+    fn add(&mut self, part: usize, nearest: Vec<Scored>) {
+        self.scored.extend(nearest.into_iter().map(|nearest| ((part, nearest.row), nearest.score)));
     }
 }
 

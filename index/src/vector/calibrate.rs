@@ -211,7 +211,8 @@ impl<'a> Truth<'a> {
     /// Those of all queries at once: the column is read from memory a single time.
     fn by_scan(&self, asked: Vec<PreparedQuery>) -> Vec<Query> {
         let vectors = self.walked.floats.vectors;
-        let nearest = exact::scan_through(&asked, vectors, self.present, NEAREST, self.read);
+        let queries: Vec<&PreparedQuery> = asked.iter().collect();
+        let nearest = exact::scan_through(&queries, vectors, self.present, NEAREST, self.read);
         let query = |(prepared, nearest): (PreparedQuery, Vec<Scored>)| {
             let (farthest, wanted) = (nearest.last()?.score, nearest.len());
             Some(Query { prepared, farthest, wanted, scores: Scores::default() })

@@ -328,6 +328,7 @@ impl<'a> Floats<'a> {
         };
         let (nodes, queries): (Vec<u32>, Vec<PreparedQuery>) = nodes.iter().filter_map(query).unzip();
         let rows: RoaringBitmap = others.iter().map(|node| self.rows.row(*node)).collect();
+        let queries: Vec<&PreparedQuery> = queries.iter().collect();
         let found = exact::scan_through(&queries, self.vectors, Some(&rows), k, read);
         let nearest = |(to, found): (u32, Vec<Scored>)| {
             let target = Points::Floats(*self).target(to);

@@ -100,13 +100,13 @@ pub(crate) fn scan(
     rows: Option<&RoaringBitmap>,
     k: usize,
 ) -> Vec<Scored> {
-    scan_many(std::slice::from_ref(query), vectors, rows, k).pop().unwrap_or_default()
+    scan_many(&[query], vectors, rows, k).pop().unwrap_or_default()
 }
 
 /// [`scan`] for several queries of one dimension, which share the reading of vectors: a block is compared with all of
 /// them while it is in the cache.
 pub(crate) fn scan_many(
-    queries: &[PreparedQuery],
+    queries: &[&PreparedQuery],
     vectors: &[f32],
     rows: Option<&RoaringBitmap>,
     k: usize,
@@ -116,7 +116,7 @@ pub(crate) fn scan_many(
 
 /// [`scan_many`] that tells which rows it has read.
 pub(crate) fn scan_through(
-    queries: &[PreparedQuery],
+    queries: &[&PreparedQuery],
     vectors: &[f32],
     rows: Option<&RoaringBitmap>,
     k: usize,
@@ -159,7 +159,7 @@ fn merge_all(a: Vec<TopK>, b: Vec<TopK>) -> Vec<TopK> {
 
 /// A scan of several queries over one column.
 struct Scan<'a> {
-    queries: &'a [PreparedQuery],
+    queries: &'a [&'a PreparedQuery],
     dimension: usize,
     vectors: &'a [f32],
     rows: Option<&'a RoaringBitmap>,
@@ -286,7 +286,8 @@ mod tests {
             let vector = &vectors[row * dimension..(row + 1) * dimension];
             PreparedQuery::new(Distance::Euclidean, dimension, vector).unwrap()
         };
-        let queries: Vec<_> = [3, 99, 3, 50].into_iter().map(query).collect();
+        let queries = [3, 99, 3, 50].map(query);
+        let queries: Vec<&PreparedQuery> = queries.iter().collect();
         let odd: RoaringBitmap = (0..200).filter(|row| row % 2 == 1).collect();
         let most: RoaringBitmap = (0..200).filter(|row| row % 10 != 3).collect();
         for allow in [None, Some(&odd), Some(&most), Some(&RoaringBitmap::new())] {

@@ -60,3 +60,8 @@ pub struct SearchParams {
     /// out, which spares looking at them closely.
     pub floor: Option<f32>,
 }
+
+impl SearchParams {
+    /// Brute force.
+    pub const EXACT: Self = Self { ef: None, exact: true, recall_target: RecallTarget::DEFAULT, floor: None };
+}

@@ -276,11 +276,11 @@ impl SegmentVectors {
         exact(ExactReason::WalkGivenUp)
     }
 
-    /// The true `k` nearest of each query among `allow` (`None`: all), best first. Several queries share the reading of
-    /// vectors, which makes them faster together than one by one. Queries made for another space find nothing.
+    /// The true `k` nearest of each query among `allow` (`None`: all), best first. Vectors are read once for all queries,
+    /// which makes these faster together than one by one. Queries made for another space find nothing.
     pub fn nearest_exact(
         &self,
-        queries: &[PreparedQuery],
+        queries: &[&PreparedQuery],
         k: usize,
         allow: Option<&RoaringBitmap>,
     ) -> Vec<Vec<Scored>> {

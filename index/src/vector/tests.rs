@@ -14,7 +14,7 @@ use rand::{Rng, SeedableRng};
 use roaring::RoaringBitmap;
 
 use crate::error::Error;
-use crate::schema::{Distance, Quantization, RecallTarget};
+use crate::schema::{Distance, Quantization};
 use crate::vector::samples::{clustered, recall};
 use crate::vector::{
     ExactReason, PreparedQuery, Scored, SearchParams, SegmentVectors, Strategy, VectorColumn, VectorsParams,
@@ -23,8 +23,6 @@ use crate::vector::{
 
 const DIMENSION: usize = 32;
 const DISTANCES: [Distance; 3] = [Distance::Cosine, Distance::Dot, Distance::Euclidean];
-const EXACT: SearchParams =
-    SearchParams { ef: None, exact: true, recall_target: RecallTarget::DEFAULT, floor: None };
 
 fn params(threads: usize) -> VectorsParams {
     VectorsParams { threads, ..VectorsParams::default() }
@@ -81,7 +79,7 @@ fn mean_recall(
     let mut strategies = Vec::new();
     let mut total = 0.0;
     for query in queries {
-        let (expected, _) = segment.search(query, 10, &EXACT, allow);
+        let (expected, _) = segment.search(query, 10, &SearchParams::EXACT, allow);
         let (found, strategy) = segment.search(query, 10, &SearchParams::default(), allow);
         assert_eq!(found.len(), expected.len(), "{}", strategy.describe());
         assert!(found.iter().all(|hit| allow.is_none_or(|allow| allow.contains(hit.row))));
@@ -130,7 +128,7 @@ fn filters_that_follow_the_vectors_hold_recall() {
         for cut in [0..2_400, 9_600..rows, 4_000..7_000, 1_000..rows, 0..6_000, 6_000..rows, 100..1_500] {
             let mut total = 0.0;
             for query in &queries {
-                let (ranked, _) = segment.search(query, rows, &EXACT, None);
+                let (ranked, _) = segment.search(query, rows, &SearchParams::EXACT, None);
                 let allow: RoaringBitmap = ranked[cut.clone()].iter().map(|hit| hit.row).collect();
                 total += mean_recall(&segment, std::slice::from_ref(query), Some(&allow)).0;
             }
@@ -147,7 +145,7 @@ fn filters_on_other_clusters_than_the_querys_hold_recall() {
         let queries = queries(distance, 100);
         // Rows near one vector pass, as those of one language or product would; the queries are anywhere.
         for (pivot, passing) in queries.iter().take(5).zip([600, 1_200, 2_400, 4_800, 8_000]) {
-            let (ranked, _) = segment.search(pivot, passing, &EXACT, None);
+            let (ranked, _) = segment.search(pivot, passing, &SearchParams::EXACT, None);
             let allow: RoaringBitmap = ranked.iter().map(|hit| hit.row).collect();
             let (recall, _) = mean_recall(&segment, &queries, Some(&allow));
             assert!(recall >= 0.95, "{distance:?} {passing}: recall {recall}");
@@ -174,7 +172,7 @@ fn rows_without_a_vector_are_never_found() {
             let (recall, _) = mean_recall(&segment, &queries(distance, 50), allow);
             assert!(recall >= 0.95, "{distance:?}: recall {recall}");
         }
-        let (all, _) = segment.search(&queries(distance, 1)[0], 5_000, &EXACT, None);
+        let (all, _) = segment.search(&queries(distance, 1)[0], 5_000, &SearchParams::EXACT, None);
         assert_eq!(all.iter().map(|hit| hit.row).collect::<RoaringBitmap>(), present);
     }
 }

@@ -15,13 +15,13 @@ use ragstone_index::schema::{
     CollectionSchema, FieldType, HnswOptions, IndexOptions, PayloadField, Quantization, VectorSpace,
     VectorStorage,
 };
-use ragstone_index::search::{Fusion, PayloadSelect, SearchRequest, Select, VectorLeg};
+use ragstone_index::search::{Fusion, PayloadSelect, SearchRequest, SearchResponse, Select, VectorLeg};
 use ragstone_index::store::{Store, StoreOptions};
 use ragstone_index::write::{Change, WriteRequest};
 use tokio_util::sync::CancellationToken;
 
 use super::filters::RowFilter;
-use super::measure::{Answers, Cell, Target};
+use super::measure::{Answers, Calls, Cell, Target};
 use super::payloads::Payloads;
 use super::process::Memory;
 use super::truth::{Metric, Queries};
@@ -198,10 +198,16 @@ impl Engine {
     }
 
     /// What asks it.
-    pub(super) fn searcher(&self, queries: Arc<Queries>, filters: &[RowFilter], k: usize) -> Searcher {
+    pub(super) fn searcher(
+        &self,
+        queries: Arc<Queries>,
+        filters: &[RowFilter],
+        k: usize,
+        calls: Calls,
+    ) -> Searcher {
         let filters =
             std::iter::once(None).chain(filters.iter().map(|filter| Some(condition(filter)))).collect();
-        Searcher { collection: Arc::clone(&self.collection), queries, filters, k }
+        Searcher { collection: Arc::clone(&self.collection), queries, filters, k, calls }
     }
 }
 
@@ -219,6 +225,7 @@ pub(super) struct Searcher {
     /// The first is none.
     filters: Arc<[Option<Filter>]>,
     k: usize,
+    calls: Calls,
 }
 
 impl Target for Searcher {
@@ -249,7 +256,7 @@ impl Searcher {
                 using: SPACE.to_owned(),
                 vector,
                 ef: cell.ef,
-                exact: false,
+                exact: self.calls.exact,
                 recall_target: None,
             }),
             keyword: None,
@@ -277,15 +284,28 @@ impl Searcher {
         let next = AtomicUsize::new(0);
         let client = || -> Result<Vec<_>> {
             let mut answered = Vec::with_capacity(queries);
+            // Read at once, as a client would: thousands of kept replies would cost the searches the caches.
+            let rows_of = |reply: SearchResponse| -> Result<Vec<u32>> {
+                reply.hits.iter().map(|hit| row_of(&hit.point.id)).collect()
+            };
             loop {
-                let query = next.fetch_add(1, Ordering::Relaxed);
-                let Some(request) = requests.get(query) else { return Ok(answered) };
+                let from = next.fetch_add(self.calls.queries, Ordering::Relaxed);
+                let to = queries.min(from.saturating_add(self.calls.queries));
                 let asked = Instant::now();
-                let reply = self.collection.search(request)?;
-                let time = asked.elapsed();
-                // Read at once, as a client would: thousands of kept replies would cost the searches the caches.
-                let rows = reply.hits.iter().map(|hit| row_of(&hit.point.id)).collect::<Result<_>>()?;
-                answered.push((query, time, rows));
+                match requests.get(from..to) {
+                    None | Some([]) => return Ok(answered),
+                    Some([request]) => {
+                        let reply = self.collection.search(request)?;
+                        answered.push((from, asked.elapsed(), rows_of(reply)?));
+                    }
+                    Some(requests) => {
+                        let replies = self.collection.search_batch(requests);
+                        let time = asked.elapsed();
+                        for (query, reply) in (from..).zip(replies) {
+                            answered.push((query, time, rows_of(reply?)?));
+                        }
+                    }
+                }
             }
         };
         let started = Instant::now();

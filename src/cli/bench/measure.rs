@@ -21,6 +21,15 @@ pub(super) struct Cell {
     pub(super) filter: usize,
 }
 
+/// How queries are put into calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Calls {
+    /// Queries of a call, at least 1.
+    pub(super) queries: usize,
+    /// Compare with every vector in place of walking the graph.
+    pub(super) exact: bool,
+}
+
 /// All queries asked once.
 #[derive(Debug, Default)]
 pub(super) struct Answers {

@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::engine::Filled;
 use super::inserts::Inserted;
-use super::measure::Measured;
+use super::measure::{Calls, Measured};
 use super::process::Memory;
 use crate::cli::output::{bytes, table};
 
@@ -17,6 +17,7 @@ pub(super) struct Report {
     pub(super) dimension: usize,
     pub(super) queries: usize,
     pub(super) k: usize,
+    pub(super) calls: Calls,
     pub(super) segments: usize,
     /// Absent when an index was used again.
     pub(super) filled: Option<Filled>,
@@ -54,6 +55,8 @@ impl Report {
             "points": self.points,
             "dimension": self.dimension,
             "queries": self.queries,
+            "queries_per_call": self.calls.queries,
+            "exact": self.calls.exact,
             "segments": self.segments,
             "build_s": filled.map(|filled| rounded(filled.indexed.as_secs_f64(), 3)),
             "insert_points_per_s": filled.map(|filled| rounded(rate(self.points, filled.inserted), 1)),
@@ -91,8 +94,12 @@ impl Report {
     }
 
     pub(super) fn to_table(&self) -> String {
+        let calls = match self.calls.queries {
+            1 => String::new(),
+            queries => format!(" in calls of {queries}"),
+        };
         let mut lines =
-            vec![format!("{} points x {}, {} queries", self.points, self.dimension, self.queries)];
+            vec![format!("{} points x {}, {} queries{calls}", self.points, self.dimension, self.queries)];
         if let Some(filled) = &self.filled {
             lines.push(format!(
                 "build: {:.1} s, {:.0} points/s durable, {} segments, peak {}",
@@ -120,12 +127,13 @@ impl Report {
         let recall = format!("recall@{}", self.k);
         let header =
             ["target", "filter", "clients", "ef", &recall, "QPS", "p50 ms", "p95 ms", "p99 ms", "server us"];
+        let chosen = if self.calls.exact { "exact" } else { "auto" };
         let row = |Row { measured, filter, recall }: &Row| {
             vec![
                 measured.target.to_owned(),
                 filter.clone().unwrap_or_else(|| "-".to_owned()),
                 measured.cell.clients.to_string(),
-                measured.cell.ef.map_or_else(|| "auto".to_owned(), |ef| ef.to_string()),
+                measured.cell.ef.map_or_else(|| chosen.to_owned(), |ef| ef.to_string()),
                 format!("{recall:.4}"),
                 format!("{:.0}", measured.qps),
                 format!("{:.3}", measured.p50_ms),
@@ -208,6 +216,7 @@ mod tests {
             dimension: 8,
             queries: 10,
             k: 10,
+            calls: Calls { queries: 1, exact: false },
             segments: 1,
             filled: Some(Filled {
                 inserted: Duration::from_secs(1),

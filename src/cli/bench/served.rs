@@ -15,7 +15,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::engine::{COLLECTION, SPACE, row_of};
 use super::filters::RowFilter;
-use super::measure::{Answers, Cell, Target};
+use super::measure::{Answers, Calls, Cell, Target};
 use super::process::{Memory, cpu_time};
 use super::truth::Queries;
 use crate::cli::failure::{Failure, Outcome};
@@ -67,6 +67,7 @@ impl Server {
         queries: &Queries,
         filters: &[RowFilter],
         k: usize,
+        calls: Calls,
         most_clients: usize,
     ) -> Outcome<Searcher> {
         let mut channels = Vec::with_capacity(most_clients);
@@ -76,7 +77,7 @@ impl Server {
         let filters =
             std::iter::once(None).chain(filters.iter().map(|filter| Some(condition(filter)))).collect();
         let vectors = (0..queries.len()).map(|query| packed(queries.get(query))).collect();
-        Ok(Searcher { process: self.child.id(), channels, vectors, filters, k: k as u32 })
+        Ok(Searcher { process: self.child.id(), channels, vectors, filters, k: k as u32, calls })
     }
 }
 
@@ -110,6 +111,7 @@ pub(super) struct Searcher {
     /// The first is none.
     filters: Vec<Option<api::Filter>>,
     k: u32,
+    calls: Calls,
 }
 
 impl Target for Searcher {
@@ -123,7 +125,12 @@ impl Target for Searcher {
         let clients: Vec<_> = (self.channels.iter().take(cell.clients))
             .map(|channel| {
                 let client = SearchServiceClient::new(channel.clone());
-                tokio::spawn(ask_in_turn(client, Arc::clone(&requests), Arc::clone(&next)))
+                tokio::spawn(ask_in_turn(
+                    client,
+                    Arc::clone(&requests),
+                    Arc::clone(&next),
+                    self.calls.queries,
+                ))
             })
             .collect();
         let mut replies = Vec::with_capacity(requests.len());
@@ -167,25 +174,42 @@ impl Searcher {
             with_payload: Some(api::PayloadSelector { enable: Some(false), ..Default::default() }),
             with_text: Some(false),
             with_highlights: Some(false),
-            params: Some(api::SearchParams { hnsw_ef: cell.ef.map(|ef| ef as u32), ..Default::default() }),
+            params: Some(api::SearchParams {
+                hnsw_ef: cell.ef.map(|ef| ef as u32),
+                exact: Some(self.calls.exact),
+                ..Default::default()
+            }),
             ..Default::default()
         }
     }
 }
 
-/// A client: asks the next query when it has the answer to the one before.
+/// A client: asks the next queries when it has the answers to those before.
 async fn ask_in_turn(
     mut client: SearchServiceClient<Channel>,
     requests: Arc<Vec<api::SearchRequest>>,
     next: Arc<AtomicUsize>,
+    queries_per_call: usize,
 ) -> Result<Vec<(usize, Duration, api::SearchResponse)>, tonic::Status> {
     let mut answered = Vec::new();
     loop {
-        let query = next.fetch_add(1, Ordering::Relaxed);
-        let Some(request) = requests.get(query).cloned() else { return Ok(answered) };
+        let from = next.fetch_add(queries_per_call, Ordering::Relaxed);
+        let to = requests.len().min(from.saturating_add(queries_per_call));
+        let searches = requests.get(from..to).unwrap_or_default();
         let asked = Instant::now();
-        let reply = client.search(request).await?;
-        answered.push((query, asked.elapsed(), reply.into_inner()));
+        match searches {
+            [] => return Ok(answered),
+            [request] => {
+                let reply = client.search(request.clone()).await?;
+                answered.push((from, asked.elapsed(), reply.into_inner()));
+            }
+            searches => {
+                let batch = api::SearchBatchRequest { searches: searches.to_vec() };
+                let replies = client.search_batch(batch).await?.into_inner().results;
+                let time = asked.elapsed();
+                answered.extend((from..to).zip(replies).map(|(query, reply)| (query, time, reply)));
+            }
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::engine::{Engine, Filled, Settings};
 use super::filters::{Attributes, RowFilter, RowSet, correlated, uncorrelated};
-use super::measure::{Cell, Measured, measure};
+use super::measure::{Calls, Cell, Measured, measure};
 use super::payloads::Payloads;
 use super::process::{Memory, folder_bytes};
 use super::report::{Report, Row, Served};
@@ -68,6 +68,12 @@ pub(super) struct Args {
     /// Searches at the same time
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u16).range(1..=256))]
     clients: Vec<u16>,
+    /// Queries of a call; of more than one, each takes as long as its call
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    batch: u16,
+    /// Compare with every vector in place of walking the graph
+    #[arg(long, conflicts_with = "ef")]
+    exact: bool,
     /// Rows to find
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     k: u16,
@@ -163,6 +169,7 @@ struct Session {
     truths: Vec<Truth>,
     settings: Settings,
     k: usize,
+    calls: Calls,
     stop: CancellationToken,
 }
 
@@ -201,7 +208,8 @@ impl Session {
         };
         let k = usize::from(args.k);
         let queries = Arc::new(queries);
-        let mut session = Self { base, queries, filters, truths: Vec::new(), settings, k, stop };
+        let calls = Calls { queries: usize::from(args.batch), exact: args.exact };
+        let mut session = Self { base, queries, filters, truths: Vec::new(), settings, k, calls, stop };
         session.truths = session.truths(given.as_ref())?;
         Ok(session)
     }
@@ -259,6 +267,7 @@ impl Session {
             dimension: self.base.width(),
             queries: self.queries.len(),
             k: self.k,
+            calls: self.calls,
             segments,
             filled,
             opened,
@@ -300,7 +309,8 @@ impl Session {
         let work = move || -> anyhow::Result<_> {
             let started = Instant::now();
             let engine = Engine::reopen(&folder, &session.settings, session.base.rows(), &session.filters)?;
-            let searcher = engine.searcher(Arc::clone(&session.queries), &session.filters, session.k);
+            let searcher =
+                engine.searcher(Arc::clone(&session.queries), &session.filters, session.k, session.calls);
             searcher.ask_one()?;
             Ok((engine, searcher, started.elapsed()))
         };
@@ -319,7 +329,8 @@ impl Session {
         let started = Instant::now();
         let server = Server::start(workplace.data()).await?;
         let most_clients = cells.iter().map(|cell| cell.clients).max().unwrap_or(1);
-        let searcher = server.searcher(&self.queries, &self.filters, self.k, most_clients).await?;
+        let searcher =
+            server.searcher(&self.queries, &self.filters, self.k, self.calls, most_clients).await?;
         searcher.ask_one().await?;
         let opened = started.elapsed();
         measured.extend(measure(&searcher, cells, runs, &self.stop).await?);
@@ -354,9 +365,10 @@ impl Session {
 /// Every filter, number of clients and beam width with every other.
 fn cells(args: &Args, filters: usize) -> Vec<Cell> {
     let mut cells = Vec::new();
+    let beams = if args.exact { &[Beam(None)] } else { args.ef.as_slice() };
     for filter in 0..=filters {
         for &clients in &args.clients {
-            cells.extend(args.ef.iter().map(|ef| Cell { clients: usize::from(clients), ef: ef.0, filter }));
+            cells.extend(beams.iter().map(|ef| Cell { clients: usize::from(clients), ef: ef.0, filter }));
         }
     }
     cells

@@ -335,12 +335,9 @@ mod tests {
     use std::sync::atomic::AtomicBool;
 
     use super::*;
-    use crate::schema::RecallTarget;
     use crate::vector::samples::{clustered, recall};
 
     const DIMENSION: usize = 24;
-    const EXACT: SearchParams =
-        SearchParams { ef: None, exact: true, recall_target: RecallTarget::DEFAULT, floor: None };
 
     fn rows_of(vectors: &[f32]) -> Vec<Option<&[f32]>> {
         vectors.chunks(DIMENSION).map(Some).collect()
@@ -363,7 +360,7 @@ mod tests {
             for allow in [None, Some(&odd)] {
                 let mut total = 0.0;
                 for query in queries(distance) {
-                    let (expected, _) = live.search(&query, 10, &EXACT, allow, visible);
+                    let (expected, _) = live.search(&query, 10, &SearchParams::EXACT, allow, visible);
                     let (found, strategy) = live.search(&query, 10, &SearchParams::default(), allow, visible);
                     assert!(matches!(strategy, Strategy::Live { graph_rows: 6_000, .. }), "{strategy:?}");
                     assert!(found.iter().all(|hit| hit.row < visible));
@@ -397,7 +394,7 @@ mod tests {
                     let search = |params: &SearchParams| live.search(&query, 10, params, allow, rows as u32);
                     let search_above =
                         |floor| search(&SearchParams { floor: Some(floor), ..SearchParams::default() }).0;
-                    let (expected, _) = search(&EXACT);
+                    let (expected, _) = search(&SearchParams::EXACT);
                     let (found, strategy) = search(&SearchParams::default());
                     assert!(matches!(strategy, Strategy::Codes { .. }), "{strategy:?}");
                     total += recall(&found, &expected);

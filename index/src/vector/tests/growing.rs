@@ -69,7 +69,7 @@ fn made(segment: &SegmentVectors) -> (u64, u32) {
 fn recall_at(segment: &SegmentVectors, queries: &[PreparedQuery], ef: usize) -> f64 {
     let params = SearchParams { ef: Some(ef), ..SearchParams::default() };
     let of = |query| {
-        let (expected, _) = segment.search(query, 10, &EXACT, None);
+        let (expected, _) = segment.search(query, 10, &SearchParams::EXACT, None);
         recall(&segment.search(query, 10, &params, None).0, &expected)
     };
     queries.iter().map(of).sum::<f64>() / queries.len() as f64
@@ -116,7 +116,7 @@ fn a_cluster_that_is_gone_whole_costs_its_neighbours_no_recall() {
     let vectors = clustered(distance, 6_000, DIMENSION, 1);
     let old = Old::new(distance, vectors, None, &params(2));
     let corner = &queries(distance, 1)[0];
-    let (ranked, _) = old.segment.search(corner, 1_500, &EXACT, None);
+    let (ranked, _) = old.segment.search(corner, 1_500, &SearchParams::EXACT, None);
     let gone: RoaringBitmap = ranked.iter().map(|hit| hit.row).collect();
     let old = old.without(|row| gone.contains(row));
     let (grown, built) = (old.grown(distance, &[], &params(2)), old.built(distance, &[], &params(2)));

@@ -47,7 +47,7 @@ fn recall_holds_under_every_distance_and_filter() {
         for query in &queries {
             let (found, strategy) = segment.search(query, 10, &narrow, None);
             assert_eq!(strategy, Strategy::Graph { ef: 32 }, "{distance:?}");
-            total += recall(&found, &segment.search(query, 10, &EXACT, None).0);
+            total += recall(&found, &segment.search(query, 10, &SearchParams::EXACT, None).0);
         }
         let found = total / queries.len() as f64;
         assert!(found >= 0.93, "{distance:?}: recall {found} with a narrow beam");
@@ -70,7 +70,11 @@ fn bounds_of_bits_give_the_true_nearest() {
         for allow in [0..rows as u32, 7..5_000, 4..9, 3..3].map(RoaringBitmap::from_iter) {
             for query in &queries(distance) {
                 let found = segment.nearest_by_bounds(query, 10, &allow);
-                assert_eq!(found, Some(segment.search(query, 10, &EXACT, Some(&allow)).0), "{distance:?}");
+                assert_eq!(
+                    found,
+                    Some(segment.search(query, 10, &SearchParams::EXACT, Some(&allow)).0),
+                    "{distance:?}"
+                );
             }
         }
         let other = PreparedQuery::new(distance, 3, &[1.0; 3]).unwrap();
