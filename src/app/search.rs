@@ -144,20 +144,18 @@ impl App {
         let asked = queries.into_iter().map(|query| self.asked(query, patience)).enumerate();
         let asked =
             try_join_all(asked.map(|(i, asked)| async move { asked.await.map_err(of_query(i)) })).await?;
-        let mut waiting: Vec<Option<Asked>> = Vec::with_capacity(asked.len());
-        let mut requests = Vec::with_capacity(asked.len());
-        for (i, (asked, request)) in asked.into_iter().enumerate() {
-            requests.push((i, Arc::clone(&asked.collection), request));
-            waiting.push(Some(asked));
-        }
-        let pieces = pieces(requests, self.workers.search_width());
-        let found = try_join_all(pieces.into_iter().map(|piece| self.run_piece(piece))).await?;
+        let (asked, requests): (Vec<Asked>, Vec<SearchRequest>) = asked.into_iter().unzip();
+        let work = asked.iter().zip(&requests).map(|(asked, request)| asked.collection.search_work(request));
+        let short = work.sum::<Option<usize>>().is_some_and(|work| work <= MAX_SHORT_WORK);
+        let threads = if short { 1 } else { self.workers.search_width() };
+        let pieces = pieces(asked.iter().map(|asked| &asked.collection).zip(requests), threads);
+        let found = try_join_all(pieces.into_iter().map(|piece| self.run_piece(piece, short))).await?;
         let mut found: Vec<(usize, SearchResponse)> = found.into_iter().flatten().collect();
         found.sort_unstable_by_key(|(i, _)| *i);
-        let answers = found.into_iter().filter_map(|(i, found)| {
-            let asked = waiting.get_mut(i)?.take()?;
-            Some(async move { self.answer(asked, found).await.map_err(of_query(i)) })
-        });
+        let answers = asked
+            .into_iter()
+            .zip(found)
+            .map(|(asked, (i, found))| async move { self.answer(asked, found).await.map_err(of_query(i)) });
         try_join_all(answers).await
     }
 
@@ -260,11 +258,9 @@ impl App {
     }
 
     /// Runs searches of one collection on one thread; each answer with the number of its query.
-    async fn run_piece(&self, piece: Piece) -> Result<Vec<(usize, SearchResponse)>> {
+    async fn run_piece(&self, piece: Piece, short: bool) -> Result<Vec<(usize, SearchResponse)>> {
         let Piece { collection, searches } = piece;
         let (numbers, requests): (Vec<usize>, Vec<SearchRequest>) = searches.into_iter().unzip();
-        let work = requests.iter().map(|request| collection.search_work(request));
-        let short = work.sum::<Option<usize>>().is_some_and(|work| work <= MAX_SHORT_WORK);
         let search = move || {
             let answers = numbers.into_iter().zip(collection.search_batch(&requests));
             answers.map(|(i, answer)| Ok((i, answer.map_err(Error::from).map_err(of_query(i))?))).collect()
@@ -281,13 +277,15 @@ struct Piece {
 }
 
 /// Deals the searches of a batch out to so many threads, those of a collection together.
-fn pieces(requests: Vec<(usize, Arc<Collection>, SearchRequest)>, threads: usize) -> Vec<Piece> {
+fn pieces<'a>(
+    requests: impl Iterator<Item = (&'a Arc<Collection>, SearchRequest)>,
+    threads: usize,
+) -> Vec<Piece> {
     let mut whole: Vec<Piece> = Vec::new();
-    for (i, collection, request) in requests {
-        let same = whole.iter_mut().find(|piece| Arc::ptr_eq(&piece.collection, &collection));
-        match same {
+    for (i, (collection, request)) in requests.enumerate() {
+        match whole.iter_mut().find(|piece| Arc::ptr_eq(&piece.collection, collection)) {
             Some(piece) => piece.searches.push((i, request)),
-            None => whole.push(Piece { collection, searches: vec![(i, request)] }),
+            None => whole.push(Piece { collection: Arc::clone(collection), searches: vec![(i, request)] }),
         }
     }
     let mut pieces = Vec::new();

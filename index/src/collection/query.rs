@@ -96,7 +96,7 @@ fn compare_together(snapshot: &Snapshot, searches: &mut [Result<Search<'_>>]) {
             space,
             count: first.plan.candidates,
         };
-        let started = Instant::now();
+        let started = Some(Instant::now());
         let found = together.run();
         for (search, found) in alike.into_iter().zip(found) {
             search.ahead = Some(found);
@@ -157,7 +157,7 @@ impl<'a> Search<'a> {
         let target = of_request.or(space.map(|space| space.index.recall_target)).unwrap_or_default();
         let aim = plan.space.map_or(target, |space| recall.aim(space, target));
         let words = request.keyword.as_ref().map(|leg| KeywordQuery::new(&leg.text));
-        let started = Instant::now();
+        let started = request.explain.then(Instant::now);
         let allowed = match allowed {
             Some(known) => known.clone(),
             None => snapshot.parts.iter().map(|view| view.allowed(filter.as_ref())).collect::<Result<_>>()?,
@@ -213,7 +213,7 @@ impl<'a> Search<'a> {
             widenings += 1;
             candidates *= 4;
         };
-        let started = Instant::now();
+        let started = self.clock();
         let reader = PointReader::new(self.snapshot, &self.request.select)?;
         let places = ranked.iter().map(|fused| fused.key);
         reader.prefetch(places.skip(self.plan.offset).take(self.plan.limit));
@@ -232,7 +232,7 @@ impl<'a> Search<'a> {
     fn rank(&mut self, candidates: usize) -> Result<(Vec<Fused<Place>>, bool)> {
         let mut rankings = Vec::with_capacity(self.plan.legs.len());
         for (leg, weight) in self.plan.legs.clone() {
-            let started = Instant::now();
+            let started = self.clock();
             let was_ahead = leg == Leg::Vector && self.ahead.is_some();
             let scored = match leg {
                 Leg::Vector => self.vector_leg(candidates)?,
@@ -244,7 +244,7 @@ impl<'a> Search<'a> {
             rankings.push((leg, weight, scored));
         }
         let exhausted = rankings.iter().all(|(.., scored)| scored.len() < candidates);
-        let started = Instant::now();
+        let started = self.clock();
         let mut fused = match (self.plan.fusion, rankings.as_slice()) {
             (None, [(leg, _, scored)]) => alone(*leg, scored),
             (method, _) => {
@@ -425,8 +425,13 @@ impl<'a> Search<'a> {
         self.steps.push(format!("filter: {passed} of {} points pass", self.snapshot.live_len()));
     }
 
-    fn phase(&mut self, name: &'static str, started: Instant) {
-        if self.request.explain {
+    /// When a phase starts, if that is asked for.
+    fn clock(&self) -> Option<Instant> {
+        self.request.explain.then(Instant::now)
+    }
+
+    fn phase(&mut self, name: &'static str, started: Option<Instant>) {
+        if let Some(started) = started.filter(|_| self.request.explain) {
             let elapsed = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
             self.phases.push((name, elapsed));
         }

@@ -233,7 +233,10 @@ impl SegmentVectors {
         let situation = Situation {
             k,
             ef: params.ef,
-            calibrated: beam_for(params.recall_target, &graph.measured().beams),
+            calibrated: match params.ef {
+                Some(_) => None,
+                None => beam_for(params.recall_target, &graph.measured().beams),
+            },
             rows,
             allowed,
             dimension: self.dimension,
