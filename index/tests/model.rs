@@ -333,45 +333,61 @@ impl Run {
         assert_eq!(found, wanted, "seed {seed}: {word} {:?}", request.filter);
     }
 
+    /// Asks one question alone, or several at once, which share what they read.
     fn check_vectors(&mut self, exact: bool) {
         let (seed, collection) = (self.seed, Arc::clone(&self.collection));
-        let (space, query) = a_query(&mut self.rng);
+        let (space, first) = a_query(&mut self.rng);
+        let (name, dimension, distance) = SPACES[space];
+        let others = if self.rng.random_bool(0.5) { 0 } else { self.rng.random_range(1..5) };
+        let mut queries = vec![first];
+        queries.extend((0..others).map(|_| vector(&mut self.rng, dimension)));
         let limit = self.rng.random_range(1..20);
         let offset = if self.rng.random_bool(0.3) { self.rng.random_range(0..30) } else { 0 };
         let (filter, points) = self.some();
-        let (name, _, distance) = SPACES[space];
-        let scores: BTreeMap<&str, f32> = points
-            .iter()
-            .filter_map(|point| {
-                Some((point.id.as_str(), score(distance, &query, point.vectors[space].as_ref()?)))
-            })
-            .collect();
-        let mut best: Vec<f32> = scores.values().copied().collect();
-        best.sort_by(|a, b| b.total_cmp(a));
-        let expected = best.get(offset..).unwrap_or_default();
-        let leg = VectorLeg { using: name.into(), vector: query, ef: None, recall_target: None, exact };
-        let request = SearchRequest { vector: Some(leg), filter, limit, offset, ..search(None, None) };
-        let hits = collection.search(&request).unwrap().hits;
-        assert_eq!(hits.len(), expected.len().min(limit), "seed {seed}: {name} {:?}", request.filter);
-        let ids: BTreeSet<&str> = hits.iter().map(|hit| hit.point.id.as_str()).collect();
-        assert_eq!(ids.len(), hits.len(), "seed {seed}: a point twice");
-        for (hit, best) in hits.iter().zip(expected) {
-            let right = scores.get(hit.point.id.as_str());
-            let right = right.unwrap_or_else(|| panic!("seed {seed}: {} must not be found", hit.point.id));
-            let near = |a: f32, b: f32| (a - b).abs() <= 1e-3 * (1.0 + b.abs());
-            assert!(
-                near(hit.score, *right),
-                "seed {seed}: {} scored {}, is {right}",
-                hit.point.id,
-                hit.score
-            );
-            assert!(!exact || near(hit.score, *best), "seed {seed}: {name} {} for {best}", hit.score);
+        let request = |query: &Vec<f32>| {
+            let (using, vector) = (name.into(), query.clone());
+            let leg = VectorLeg { using, vector, ef: None, recall_target: None, exact };
+            SearchRequest { vector: Some(leg), filter: filter.clone(), limit, offset, ..search(None, None) }
+        };
+        let requests: Vec<SearchRequest> = queries.iter().map(request).collect();
+        let answers = match requests.as_slice() {
+            [alone] => vec![collection.search(alone)],
+            several => collection.search_batch(several),
+        };
+        assert_eq!(answers.len(), queries.len(), "seed {seed}");
+        let (mut found, mut wanted) = (0, 0);
+        for (query, answer) in queries.iter().zip(answers) {
+            let hits = answer.unwrap().hits;
+            let scored = |point: &&Point| Some(score(distance, query, point.vectors[space].as_ref()?));
+            let scores: BTreeMap<&str, f32> =
+                points.iter().filter_map(|point| Some((point.id.as_str(), scored(point)?))).collect();
+            let mut best: Vec<f32> = scores.values().copied().collect();
+            best.sort_by(|a, b| b.total_cmp(a));
+            let expected = best.get(offset..).unwrap_or_default();
+            assert_eq!(hits.len(), expected.len().min(limit), "seed {seed}: {name} {filter:?}");
+            let ids: BTreeSet<&str> = hits.iter().map(|hit| hit.point.id.as_str()).collect();
+            assert_eq!(ids.len(), hits.len(), "seed {seed}: a point twice");
+            for (hit, best) in hits.iter().zip(expected) {
+                let right = scores.get(hit.point.id.as_str());
+                let right =
+                    right.unwrap_or_else(|| panic!("seed {seed}: {} must not be found", hit.point.id));
+                let near = |a: f32, b: f32| (a - b).abs() <= 1e-3 * (1.0 + b.abs());
+                assert!(
+                    near(hit.score, *right),
+                    "seed {seed}: {} scored {}, is {right}",
+                    hit.point.id,
+                    hit.score
+                );
+                assert!(!exact || near(hit.score, *best), "seed {seed}: {name} {} for {best}", hit.score);
+            }
+            if !exact && !hits.is_empty() {
+                let worst = expected[hits.len() - 1] - 1e-4;
+                found += hits.iter().filter(|hit| hit.score >= worst).count();
+                wanted += hits.len();
+            }
         }
-        if !exact && !hits.is_empty() {
-            let worst = expected[hits.len() - 1] - 1e-4;
-            self.found.0 += hits.iter().filter(|hit| hit.score >= worst).count();
-            self.found.1 += hits.len();
-        }
+        self.found.0 += found;
+        self.found.1 += wanted;
     }
 
     fn check_hybrid(&mut self) {
