@@ -61,8 +61,8 @@ impl Collection {
         let plan = Plan::new(request, &snapshot.schema)?;
         self.note_search(snapshot);
         let alike = before.iter().flatten().find(|other| other.request.filter == request.filter);
-        let mut search =
-            Search::prepare(snapshot, request, plan, &self.recall, alike.map(|other| &other.allowed))?;
+        let allowed = alike.map(|other| other.allowed.as_slice());
+        let mut search = Search::prepare(snapshot, request, plan, &self.recall, allowed)?;
         search.observe =
             request.vector.as_ref().is_some_and(|leg| !leg.exact) && self.maintenance.recall.picks();
         Ok(search)
@@ -143,7 +143,7 @@ impl<'a> Search<'a> {
         request: &'a SearchRequest,
         plan: Plan,
         recall: &RecallMeter,
-        allowed: Option<&Vec<Option<RoaringBitmap>>>,
+        allowed: Option<&[Option<RoaringBitmap>]>,
     ) -> Result<Self> {
         let filter = snapshot.check(request.filter.as_ref())?;
         let space = plan.space.and_then(|space| snapshot.schema.vectors.get(space));
@@ -159,7 +159,7 @@ impl<'a> Search<'a> {
         let words = request.keyword.as_ref().map(|leg| KeywordQuery::new(&leg.text));
         let started = request.explain.then(Instant::now);
         let allowed = match allowed {
-            Some(known) => known.clone(),
+            Some(known) => known.to_vec(),
             None => snapshot.parts.iter().map(|view| view.allowed(filter.as_ref())).collect::<Result<_>>()?,
         };
         let mut search = Self {
