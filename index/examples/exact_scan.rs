@@ -23,6 +23,7 @@ use roaring::RoaringBitmap;
 const K: usize = 10;
 const RUNS: usize = 5;
 const BATCH: usize = 16;
+
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let mut number = |default: usize| arguments.next().map_or(Ok(default), |text| text.parse());

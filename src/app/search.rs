@@ -253,8 +253,7 @@ impl App {
         request: SearchRequest,
     ) -> Result<SearchResponse> {
         let short = collection.search_work(&request).is_some_and(|work| work <= MAX_SHORT_WORK);
-        let search = move || Ok(collection.search(&request)?);
-        if short { self.workers.short.run(search).await } else { self.workers.search.run(search).await }
+        self.workers.run_search(short, move || Ok(collection.search(&request)?)).await
     }
 
     /// Runs searches of one collection on one thread; each answer with the number of its query.
@@ -265,7 +264,7 @@ impl App {
             let answers = numbers.into_iter().zip(collection.search_batch(&requests));
             answers.map(|(i, answer)| Ok((i, answer.map_err(Error::from).map_err(of_query(i))?))).collect()
         };
-        if short { self.workers.short.run(search).await } else { self.workers.search.run(search).await }
+        self.workers.run_search(short, search).await
     }
 }
 

@@ -136,6 +136,15 @@ pub struct Workers {
 }
 
 impl Workers {
+    /// Runs a search, one that is over in a moment where it is asked for.
+    pub async fn run_search<T, F>(&self, short: bool, job: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> Result<T> + Send + 'static,
+    {
+        if short { self.short.run(job).await } else { self.search.run(job).await }
+    }
+
     /// Threads that searches keep busy.
     pub fn search_width(&self) -> usize {
         self.cores

@@ -95,11 +95,15 @@ fn compare_together(snapshot: &Snapshot, searches: &mut [Result<Search<'_>>]) {
             queries: &queries,
             space,
             count: first.plan.candidates,
+            explain: alike.iter().any(|search| search.request.explain),
         };
         let started = Some(Instant::now());
         let found = together.run();
         for (search, found) in alike.into_iter().zip(found) {
-            search.ahead = Some(found);
+            search.ahead = Some(found.scored);
+            if search.request.explain {
+                search.steps.extend(found.steps);
+            }
             search.phase(Leg::Vector.name(), started);
         }
     }
@@ -121,7 +125,7 @@ struct Search<'a> {
     steps: Vec<String>,
     phases: Vec<(&'static str, u64)>,
     /// What the vector leg has found together with those of other searches.
-    ahead: Option<FoundByVector>,
+    ahead: Option<Vec<(Place, f32)>>,
     /// Whether to keep what the vector leg finds...
     observe: bool,
     /// ...here.
@@ -232,15 +236,19 @@ impl<'a> Search<'a> {
     fn rank(&mut self, candidates: usize) -> Result<(Vec<Fused<Place>>, bool)> {
         let mut rankings = Vec::with_capacity(self.plan.legs.len());
         for (leg, weight) in self.plan.legs.clone() {
-            let started = self.clock();
-            let was_ahead = leg == Leg::Vector && self.ahead.is_some();
-            let scored = match leg {
-                Leg::Vector => self.vector_leg(candidates)?,
-                Leg::Keyword => self.keyword_leg(candidates)?,
+            let scored = match self.ahead.take_if(|_| leg == Leg::Vector) {
+                // As many as the plan has, which is what is asked for first.
+                Some(scored) => scored,
+                None => {
+                    let started = self.clock();
+                    let scored = match leg {
+                        Leg::Vector => self.vector_leg(candidates)?,
+                        Leg::Keyword => self.keyword_leg(candidates)?,
+                    };
+                    self.phase(leg.name(), started);
+                    scored
+                }
             };
-            if !was_ahead {
-                self.phase(leg.name(), started);
-            }
             rankings.push((leg, weight, scored));
         }
         let exhausted = rankings.iter().all(|(.., scored)| scored.len() < candidates);
@@ -266,13 +274,6 @@ impl<'a> Search<'a> {
     }
 
     fn vector_leg(&mut self, candidates: usize) -> Result<Vec<(Place, f32)>> {
-        // Of as many as the plan has, which is what is asked for first.
-        if let Some(FoundByVector { scored, steps, .. }) = self.ahead.take() {
-            if self.request.explain {
-                self.steps.extend(steps);
-            }
-            return Ok(scored);
-        }
         let (Some(query), Some(space), Some(leg)) = (&self.vector, self.plan.space, &self.request.vector)
         else {
             return Err(Error::Internal("a vector leg without a vector".into()));

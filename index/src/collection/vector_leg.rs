@@ -41,6 +41,8 @@ pub(super) struct ExactSearches<'a> {
     pub(super) space: usize,
     /// Hits wanted.
     pub(super) count: usize,
+    /// Whether to say how.
+    pub(super) explain: bool,
 }
 
 /// What a vector leg found.
@@ -84,7 +86,7 @@ impl VectorLegSearch<'_> {
     fn ask(&self, part: usize, aim: RecallTarget, found: &mut FoundByVector) {
         let Some(view) = self.snapshot.parts.get(part) else { return };
         let allowed = self.allowed_in(part);
-        if allowed.map_or(view.rows == 0, RoaringBitmap::is_empty) {
+        if is_empty(view, allowed) {
             return;
         }
         let floor = floor(&mut found.scored, self.count);
@@ -101,7 +103,7 @@ impl VectorLegSearch<'_> {
         };
         found.walked |= strategy.follows_a_target();
         if self.explain {
-            found.steps.push(format!("{}: vectors by {}", name_of(view), strategy.describe()));
+            found.steps.push(step(view, &strategy));
         }
         found.add(part, nearest);
     }
@@ -123,35 +125,43 @@ impl ExactSearches<'_> {
         let mut found: Vec<FoundByVector> = self.queries.iter().map(|_| FoundByVector::default()).collect();
         for (part, view) in self.snapshot.parts.iter().enumerate() {
             let allowed = self.allowed.get(part).and_then(Option::as_ref);
-            if allowed.map_or(view.rows == 0, RoaringBitmap::is_empty) {
+            if is_empty(view, allowed) {
                 continue;
             }
-            let Some(nearest) = self.nearest_in(view, allowed) else { continue };
-            let rows = allowed.map_or_else(|| view.live_len(), RoaringBitmap::len);
+            let Some((rows, nearest)) = self.nearest_in(view, allowed) else { continue };
             let strategy = Strategy::Exact { rows, reason: ExactReason::Requested };
-            let how = format!("{}: vectors by {}", name_of(view), strategy.describe());
-            let together = format!("{how}, for {} searches at once", self.queries.len());
+            let how = self.explain.then(|| {
+                let together = self.queries.len();
+                format!("{}, for {together} searches at once", step(view, &strategy))
+            });
             for (found, nearest) in found.iter_mut().zip(nearest) {
                 found.add(part, nearest);
-                found.steps.push(together.clone());
+                found.steps.extend(how.clone());
             }
         }
         found.iter_mut().for_each(|found| best_first(&mut found.scored, self.count));
         found
     }
 
-    /// What each query finds in a part; `None` where it has no vectors of the space.
-    fn nearest_in(&self, view: &PartView, allowed: Option<&RoaringBitmap>) -> Option<Vec<Vec<Scored>>> {
+    /// Rows of a part that are compared, and what each query finds; `None` where it has no vectors of the space.
+    fn nearest_in(
+        &self,
+        view: &PartView,
+        allowed: Option<&RoaringBitmap>,
+    ) -> Option<(u64, Vec<Vec<Scored>>)> {
         match &view.part {
             Part::Segment(segment) => {
-                Some(segment.vectors(self.space)?.nearest_exact(self.queries, self.count, allowed))
+                let vectors = segment.vectors(self.space)?;
+                let rows = vectors.len_among(allowed) as u64;
+                Some((rows, vectors.nearest_exact(self.queries, self.count, allowed)))
             }
             Part::Memtable(table) => {
                 let vectors = table.vectors(self.space)?;
                 let one = |query: &&PreparedQuery| {
                     vectors.search(query, self.count, &SearchParams::EXACT, allowed, view.rows).0
                 };
-                Some(self.queries.iter().map(one).collect())
+                let rows = allowed.map_or_else(|| view.live_len(), RoaringBitmap::len);
+                Some((rows, self.queries.iter().map(one).collect()))
             }
         }
     }
@@ -163,11 +173,18 @@ impl FoundByVector {
     }
 }
 
-fn name_of(view: &PartView) -> String {
-    match view.segment() {
+/// Whether no row of a part may be found.
+fn is_empty(view: &PartView, allowed: Option<&RoaringBitmap>) -> bool {
+    allowed.map_or(view.rows == 0, RoaringBitmap::is_empty)
+}
+
+/// How a part was asked, for people.
+fn step(view: &PartView, strategy: &Strategy) -> String {
+    let name = match view.segment() {
         Some(segment) => format!("segment {}, {} rows", segment.id, segment.rows),
         None => format!("memtable, {} rows", view.rows),
-    }
+    };
+    format!("{name}: vectors by {}", strategy.describe())
 }
 
 /// The score of the last of the `count` best, in whatever order; none while there are fewer.

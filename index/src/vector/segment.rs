@@ -191,6 +191,16 @@ impl SegmentVectors {
         self.present.as_ref().map_or(self.rows, |present| present.len() as usize)
     }
 
+    /// Rows of `allow` (`None`: of all) that have a vector.
+    pub(crate) fn len_among(&self, allow: Option<&RoaringBitmap>) -> usize {
+        match (allow, &self.present) {
+            (None, _) => self.len(),
+            (Some(allow), Some(present)) => allow.intersection_len(present) as usize,
+            // A caller's bitmap may reach behind the last row.
+            (Some(allow), None) => allow.range_cardinality(0..self.rows as u32) as usize,
+        }
+    }
+
     /// Whether no row has a vector.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -207,13 +217,7 @@ impl SegmentVectors {
         params: &SearchParams,
         allow: Option<&RoaringBitmap>,
     ) -> (Vec<Scored>, Strategy) {
-        let rows = self.len();
-        let allowed = match (allow, &self.present) {
-            (None, _) => rows,
-            (Some(allow), Some(present)) => allow.intersection_len(present) as usize,
-            // A caller's bitmap may reach behind the last row.
-            (Some(allow), None) => allow.range_cardinality(0..self.rows as u32) as usize,
-        };
+        let (rows, allowed) = (self.len(), self.len_among(allow));
         let allow = allow.filter(|_| allowed < rows);
         let exact = |reason| {
             let strategy = Strategy::Exact { rows: allowed as u64, reason };

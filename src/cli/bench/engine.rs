@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -289,17 +289,16 @@ impl Searcher {
                 reply.hits.iter().map(|hit| row_of(&hit.point.id)).collect()
             };
             loop {
-                let from = next.fetch_add(self.calls.queries, Ordering::Relaxed);
-                let to = queries.min(from.saturating_add(self.calls.queries));
+                let (from, searches) = self.calls.take(&requests, &next);
                 let asked = Instant::now();
-                match requests.get(from..to) {
-                    None | Some([]) => return Ok(answered),
-                    Some([request]) => {
+                match searches {
+                    [] => return Ok(answered),
+                    [request] => {
                         let reply = self.collection.search(request)?;
                         answered.push((from, asked.elapsed(), rows_of(reply)?));
                     }
-                    Some(requests) => {
-                        let replies = self.collection.search_batch(requests);
+                    searches => {
+                        let replies = self.collection.search_batch(searches);
                         let time = asked.elapsed();
                         for (query, reply) in (from..).zip(replies) {
                             answered.push((query, time, rows_of(reply?)?));

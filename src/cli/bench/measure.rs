@@ -3,6 +3,7 @@
 //! Runs of all cells are interleaved, so that a noisy minute of the machine hits all of them. It knows no engine and no
 //! network: a [`Target`] answers.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -28,6 +29,15 @@ pub(super) struct Calls {
     pub(super) queries: usize,
     /// Compare with every vector in place of walking the graph.
     pub(super) exact: bool,
+}
+
+impl Calls {
+    /// Takes the queries of the next call from those of a list that `next` counts; none at its end.
+    pub(super) fn take<'a, T>(&self, queries: &'a [T], next: &AtomicUsize) -> (usize, &'a [T]) {
+        let from = next.fetch_add(self.queries, Ordering::Relaxed);
+        let to = queries.len().min(from.saturating_add(self.queries));
+        (from, queries.get(from..to).unwrap_or_default())
+    }
 }
 
 /// All queries asked once.

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
@@ -125,12 +125,7 @@ impl Target for Searcher {
         let clients: Vec<_> = (self.channels.iter().take(cell.clients))
             .map(|channel| {
                 let client = SearchServiceClient::new(channel.clone());
-                tokio::spawn(ask_in_turn(
-                    client,
-                    Arc::clone(&requests),
-                    Arc::clone(&next),
-                    self.calls.queries,
-                ))
+                tokio::spawn(ask_in_turn(client, Arc::clone(&requests), Arc::clone(&next), self.calls))
             })
             .collect();
         let mut replies = Vec::with_capacity(requests.len());
@@ -189,13 +184,11 @@ async fn ask_in_turn(
     mut client: SearchServiceClient<Channel>,
     requests: Arc<Vec<api::SearchRequest>>,
     next: Arc<AtomicUsize>,
-    queries_per_call: usize,
+    calls: Calls,
 ) -> Result<Vec<(usize, Duration, api::SearchResponse)>, tonic::Status> {
     let mut answered = Vec::new();
     loop {
-        let from = next.fetch_add(queries_per_call, Ordering::Relaxed);
-        let to = requests.len().min(from.saturating_add(queries_per_call));
-        let searches = requests.get(from..to).unwrap_or_default();
+        let (from, searches) = calls.take(&requests, &next);
         let asked = Instant::now();
         match searches {
             [] => return Ok(answered),
@@ -207,7 +200,7 @@ async fn ask_in_turn(
                 let batch = api::SearchBatchRequest { searches: searches.to_vec() };
                 let replies = client.search_batch(batch).await?.into_inner().results;
                 let time = asked.elapsed();
-                answered.extend((from..to).zip(replies).map(|(query, reply)| (query, time, reply)));
+                answered.extend((from..).zip(replies).map(|(query, reply)| (query, time, reply)));
             }
         }
     }

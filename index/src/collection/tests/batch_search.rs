@@ -100,10 +100,13 @@ fn a_plan_tells_how_many_share_the_reading() {
     let near = |i: usize| asked(exact("text", &points[i].vector));
     let requests = [near(1), near(2), SearchRequest { limit: 4, ..near(3) }, near(4)];
     let answers = collection.search_batch(&requests);
-    let steps = |i: usize| {
-        let plan = &answers[i].as_ref().unwrap().plan;
+    let scans = |plan: &[String]| {
         plan.iter().filter(|step| step.contains("vectors by exact scan")).cloned().collect::<Vec<_>>()
     };
+    let steps = |i: usize| scans(&answers[i].as_ref().unwrap().plan);
+    let alone = scans(&collection.search(&near(1)).unwrap().plan);
+    let together: Vec<String> = alone.iter().map(|step| format!("{step}, for 3 searches at once")).collect();
+    assert_eq!(steps(0), together);
     for i in [0, 1, 3] {
         assert_eq!(steps(i).len(), 3, "{:?}", steps(i));
         assert!(steps(i).iter().all(|step| step.ends_with("for 3 searches at once")), "{:?}", steps(i));
