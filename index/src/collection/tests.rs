@@ -134,6 +134,11 @@ fn small_memtables() -> StoreOptions {
     StoreOptions { memtable_max_rows: 150, build_threads: 1, ..StoreOptions::default() }
 }
 
+/// Segments come of flushes alone, and none is merged with another, neither as a compaction nor while somebody searches.
+fn segments_stay() -> StoreOptions {
+    StoreOptions { compact_max_segment_bytes: 1, ..StoreOptions::default() }
+}
+
 fn open(directory: &Arc<dyn Directory>, options: StoreOptions) -> (Store, Arc<Collection>) {
     let store = Store::open_in(Arc::clone(directory), options).unwrap();
     let collection = match store.collection("c") {

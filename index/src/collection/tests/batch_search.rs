@@ -3,10 +3,11 @@
 use super::*;
 use crate::filter::{FieldTest, Filter, Scalar};
 
-/// Points in two segments and a memtable, some of them deleted.
+/// Points in two segments and a memtable, some of them deleted. They stay so: what keywords score depends on which of the
+/// deleted rows are still counted.
 fn filled() -> (Store, Arc<Collection>, Vec<Point>) {
     let directory: Arc<dyn Directory> = Arc::new(MemDirectory::new());
-    let (store, collection) = open(&directory, StoreOptions { compact_fan_in: 100, ..small_memtables() });
+    let (store, collection) = open(&directory, segments_stay());
     let mut rng = StdRng::seed_from_u64(41);
     let points: Vec<Point> = (0..400).map(|i| point(&mut rng, format!("p{i}"), None)).collect();
     for (part, flushed) in [(&points[..150], true), (&points[150..300], true), (&points[300..], false)] {

@@ -13,8 +13,7 @@ fn near(rng: &mut StdRng, group: usize, id: String) -> Point {
 #[test]
 fn a_small_segment_with_most_of_the_hits_is_asked_again_in_full() {
     let directory: Arc<dyn Directory> = Arc::new(MemDirectory::new());
-    let options = StoreOptions { compact_fan_in: 100, ..StoreOptions::default() };
-    let (_store, collection) = open(&directory, options);
+    let (_store, collection) = open(&directory, segments_stay());
     let mut rng = StdRng::seed_from_u64(14);
     let mut write = |rows: usize, group| {
         let points: Vec<Point> = (0..rows).map(|i| near(&mut rng, group, format!("{group}-{i}"))).collect();
