@@ -1,20 +1,22 @@
-//! Builds a graph by inserting nodes in parallel.
+//! Builds a graph by inserting nodes in parallel: those of the upper levels first, then the others in the order of their place
+//! among them. When all are there, each is asked for, and gets one more link where a narrow beam doesn't find it.
 //!
 //! Neighbour lists are atomics: readers never lock, writers of one list exclude each other by a striped lock. A reader that
 //! meets a list in the middle of a change sees old and new neighbours mixed, all of them nodes, which costs nothing but a
 //! little recall. Levels and order come from a seed, so that with one thread the same input makes the same bytes.
 //! It must not know files or rows.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::background::give_way;
 use crate::error::{Error, Result};
 use crate::vector::codes::{Points, Target};
 use crate::vector::graph::format::FlatLinks;
 use crate::vector::graph::grow::{Inherited, mend_all};
+use crate::vector::graph::place::places;
 use crate::vector::graph::prune::keep_diverse;
+use crate::vector::graph::turns::in_turns;
 use crate::vector::graph::walk::{Candidate, Links, MAX_NODES, NO_NODE, Scratch, beam_search, descend};
 use crate::vector::kernels;
 
@@ -30,8 +32,8 @@ pub(crate) const MAX_EF_CONSTRUCTION: usize = 4_096;
 const STRIPES: usize = 4_096;
 /// Twins whose neighbours a new node looks at.
 const TWINS_ASKED: usize = 8;
-/// Nodes that a thread takes at once.
-const NODES_PER_TURN: usize = 16;
+/// A beam that is to find every node: about the narrowest that searches for ten hits have.
+const ASKING_BEAM: usize = 12;
 
 /// Shape of the graph, effort and chance of its construction.
 #[derive(Debug, Clone, Copy)]
@@ -131,29 +133,25 @@ pub(crate) fn build_graph(
     }
     let mut builder = Builder::new(points, nodes, inherited, options);
     let order = builder.prepare(inherited, options.seed, cancel);
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut worker = Worker::default();
-        while !cancel.load(Ordering::Relaxed) {
-            let start = next.fetch_add(NODES_PER_TURN, Ordering::Relaxed);
-            let Some(turn) = order.get(start..order.len().min(start.saturating_add(NODES_PER_TURN))) else {
-                return;
-            };
-            for &node in turn {
-                builder.insert(node, &mut worker);
-                give_way();
-            }
-        }
-    };
-    if options.threads == 1 {
-        work();
-    } else {
-        rayon::broadcast(|_| work());
-    }
+    let threads = options.threads;
+    // In order of their levels, hence one share for all.
+    let upper = order.partition_point(|node| builder.level(*node) > 0);
+    let on_upper = order.get(..upper).unwrap_or_default();
+    in_turns(on_upper, 1, threads, cancel, |node, worker| builder.insert(*node, worker));
+    let starts = builder.starts(&order, threads, cancel);
+    in_turns(&starts, threads, threads, cancel, |start, worker| builder.insert_on_level0(start, worker));
+    in_turns(&starts, threads, threads, cancel, |start, worker| builder.show_the_way_to(start, worker));
     if cancel.load(Ordering::Relaxed) {
         return Err(Error::FailedPrecondition("cancelled".into()));
     }
     Ok(builder.finish())
+}
+
+/// Where searches for a node begin on level 0.
+struct Start {
+    node: u32,
+    /// The node of level 1 to which the way down leads.
+    at: AtomicU32,
 }
 
 /// The graph while it grows.
@@ -228,8 +226,8 @@ impl<'a> Builder<'a> {
             self.entry = start.unwrap_or_default();
             return order;
         };
-        // High levels before low ones, shuffled within a level: rows of one document, which are alike, would otherwise be
-        // inserted side by side and contend for the same lists.
+        // High levels before low ones, and shuffled within a level: rows of one document, which are alike, would otherwise be
+        // inserted side by side, and the first of the graph would all lie in one place.
         order.sort_by_cached_key(|node| {
             let level = std::cmp::Reverse(self.level(*node));
             (*node != top, level, mix(seed ^ 0x5EED ^ u64::from(*node)))
@@ -258,30 +256,84 @@ impl<'a> Builder<'a> {
         level(&self.upper_starts, node)
     }
 
+    /// Inserts a node, on all of its levels.
     fn insert(&self, node: u32, worker: &mut Worker) {
         let target = self.points.target(node);
         let (level, highest) = (self.level(node), self.level(self.entry));
         let mut at = descend(self, &target, self.entry, highest, level + 1, &mut worker.scratch);
         for level in (0..=level.min(highest)).rev() {
-            beam_search(self, &target, at, self.ef_construction, level, &mut worker.scratch);
-            worker.found.clear();
-            worker.found.extend(worker.scratch.pool.found().filter(|found| found.node != node));
-            self.look_past_twins(node, level, &target, worker);
-            let width = if level == 0 { 2 * self.m } else { self.m };
-            keep_diverse(self.points, node, &worker.found, width, &mut worker.kept);
-            {
-                // A node that is inserted again may be linked back to meanwhile.
-                let _writing = self.stripes.get(node as usize % STRIPES).map(Mutex::lock);
-                self.store(node, level, &worker.kept);
+            at = self.insert_on(level, node, &target, at, worker);
+        }
+    }
+
+    /// Inserts a node that is on level 0 alone, when all others are there.
+    fn insert_on_level0(&self, start: &Start, worker: &mut Worker) {
+        if self.level(start.node) == 0 {
+            let target = self.points.target(start.node);
+            self.insert_on(0, start.node, &target, start.at.load(Ordering::Relaxed), worker);
+        }
+    }
+
+    /// Links a node and its neighbours on a level to each other; the nearest that a beam from `at` finds.
+    fn insert_on(&self, level: usize, node: u32, target: &Target<'_>, at: u32, worker: &mut Worker) -> u32 {
+        beam_search(self, target, at, self.ef_construction, level, &mut worker.scratch);
+        worker.found.clear();
+        worker.found.extend(worker.scratch.pool.found().filter(|found| found.node != node));
+        self.look_past_twins(node, level, target, worker);
+        let width = if level == 0 { 2 * self.m } else { self.m };
+        keep_diverse(self.points, node, &worker.found, width, &mut worker.kept);
+        {
+            // A node that is inserted again may be linked back to meanwhile.
+            let _writing = self.stripes.get(node as usize % STRIPES).map(Mutex::lock);
+            self.store(node, level, &worker.kept);
+        }
+        for i in 0..worker.kept.len() {
+            if let Some(neighbour) = worker.kept.get(i).copied() {
+                let back = Candidate { node, ..neighbour };
+                self.link_back(neighbour.node, back, level, &mut worker.list, &mut worker.rekept);
             }
-            for i in 0..worker.kept.len() {
-                if let Some(neighbour) = worker.kept.get(i).copied() {
-                    let back = Candidate { node, ..neighbour };
-                    self.link_back(neighbour.node, back, level, &mut worker.list, &mut worker.rekept);
-                }
-            }
-            if let Some(nearest) = worker.found.first() {
-                at = nearest.node;
+        }
+        worker.found.first().map_or(at, |nearest| nearest.node)
+    }
+
+    /// Where searches for nodes begin, in the order of the place on level 1: neighbours follow each other, so that what a
+    /// search reads is in the caches when the next one wants it. The upper levels are complete.
+    fn starts(&self, nodes: &[u32], threads: usize, cancel: &AtomicBool) -> Vec<Start> {
+        let begin = |node: &u32| Start { node: *node, at: AtomicU32::new(self.entry) };
+        let mut starts: Vec<Start> = nodes.iter().map(begin).collect();
+        let highest = self.level(self.entry);
+        in_turns(&starts, threads, threads, cancel, |start, worker: &mut Worker| {
+            let target = self.points.target(start.node);
+            let at = descend(self, &target, self.entry, highest, 1, &mut worker.scratch);
+            start.at.store(at, Ordering::Relaxed);
+        });
+        let places = places(self, self.entry, 1);
+        let place = |node: u32| places.get(node as usize).copied().unwrap_or(u32::MAX);
+        starts.sort_by_cached_key(|start| (place(start.at.load(Ordering::Relaxed)), start.node));
+        starts
+    }
+
+    /// Asks for a node as a search with a narrow beam would. Where that ends elsewhere, as it does before small clusters to
+    /// which few links lead, the nearest node met that has room in its list links to it, and whoever asks for something
+    /// near it finds the way. No link is given up for that.
+    fn show_the_way_to(&self, start: &Start, worker: &mut Worker) {
+        let node = start.node;
+        let target = self.points.target(node);
+        let scratch = &mut worker.scratch;
+        beam_search(self, &target, start.at.load(Ordering::Relaxed), ASKING_BEAM, 0, scratch);
+        let found = || scratch.pool.found();
+        let (Some(nearest), Some(farthest)) = (found().next(), found().last()) else { return };
+        // By product, others may be nearer to a node than it is itself; and twins stand for each other.
+        let is_beyond = target.distance(node) >= farthest.distance;
+        if is_beyond || self.points.same(node, nearest.node) || found().any(|found| found.node == node) {
+            return;
+        }
+        for found in found() {
+            let _writing = self.stripes.get(found.node as usize % STRIPES).map(Mutex::lock);
+            let free = |slot: &&AtomicU32| slot.load(Ordering::Relaxed) == NO_NODE;
+            if let Some(slot) = self.slots(found.node, 0).iter().find(free) {
+                slot.store(node, Ordering::Relaxed);
+                return;
             }
         }
     }
@@ -409,7 +461,7 @@ mod tests {
     use super::*;
     use crate::schema::Distance;
     use crate::vector::codes::{Floats, RowMap};
-    use crate::vector::samples::clustered;
+    use crate::vector::samples::{clustered, floats};
 
     fn build(nodes: usize, threads: usize, seed: u64) -> Graph {
         let vectors = clustered(Distance::Euclidean, nodes, 24, 3);
@@ -450,6 +502,71 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Inserts the nodes of the upper levels; all nodes in order, and where searches for them begin.
+    fn upper_levels<'a>(points: &'a Points<'a>, nodes: usize) -> (Builder<'a>, Vec<u32>, Vec<Start>) {
+        let options = BuildOptions { m: 8, ef_construction: 40, threads: 1, seed: 5 };
+        let never = AtomicBool::new(false);
+        let mut builder = Builder::new(points, nodes, None, &options);
+        let order = builder.prepare(None, options.seed, &never);
+        for node in order.iter().filter(|node| builder.level(**node) > 0) {
+            builder.insert(*node, &mut Worker::default());
+        }
+        let starts = builder.starts(&order, 1, &never);
+        (builder, order, starts)
+    }
+
+    #[test]
+    fn neighbours_are_inserted_one_after_the_other() {
+        let vectors = clustered(Distance::Euclidean, 2_000, 24, 3);
+        let points = Points::Floats(floats(Distance::Euclidean, 24, &vectors));
+        let (_, mut order, starts) = upper_levels(&points, 2_000);
+        let apart = |nodes: &[u32]| -> f32 {
+            nodes.windows(2).map(|pair| points.target(pair[0]).distance(pair[1]).sqrt()).sum()
+        };
+        let mut nodes: Vec<u32> = starts.iter().map(|start| start.node).collect();
+        let (of_starts, of_order) = (apart(&nodes), apart(&order));
+        assert!(of_starts < 0.75 * of_order, "{of_starts}, at random {of_order}");
+        nodes.sort_unstable();
+        order.sort_unstable();
+        assert_eq!(nodes, order);
+    }
+
+    #[test]
+    fn a_narrow_beam_finds_what_it_would_miss() {
+        // Small clusters, to which few links lead.
+        let (nodes, clusters, dimension) = (8_000, 800, 24);
+        let (centres, offsets) = (
+            clustered(Distance::Euclidean, clusters, dimension, 3),
+            clustered(Distance::Euclidean, nodes, dimension, 4),
+        );
+        let near =
+            |i: usize| offsets[i] * 0.05 + centres[(i / dimension % clusters) * dimension + i % dimension];
+        let vectors: Vec<f32> = (0..nodes * dimension).map(near).collect();
+        let points = Points::Floats(floats(Distance::Euclidean, dimension, &vectors));
+        let (builder, _, starts) = upper_levels(&points, nodes);
+        let mut worker = Worker::default();
+        starts.iter().for_each(|start| builder.insert_on_level0(start, &mut worker));
+        let missed = |worker: &mut Worker| {
+            let is_missed = |start: &&Start| {
+                let target = points.target(start.node);
+                beam_search(
+                    &builder,
+                    &target,
+                    start.at.load(Ordering::Relaxed),
+                    ASKING_BEAM,
+                    0,
+                    &mut worker.scratch,
+                );
+                worker.scratch.pool.found().all(|found| found.node != start.node)
+            };
+            starts.iter().filter(is_missed).count()
+        };
+        let before = missed(&mut worker);
+        starts.iter().for_each(|start| builder.show_the_way_to(start, &mut worker));
+        let after = missed(&mut worker);
+        assert!(before > 0 && after * 4 < before, "{before} missed, then {after}");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! - [`filtered`]: the walk that knows only some of the nodes
 //! - [`prune`]: which neighbours a node keeps
 //! - [`builder`]: inserts all nodes, in parallel
+//! - [`place`], [`turns`]: in which order, and shared among threads
 //! - [`grow`]: takes an older graph over, for the builder to go on with
 //! - [`connect`]: links the nodes that building left unreachable
 //! - [`format`]: the bytes on disk, written and checked
@@ -16,5 +17,7 @@ pub(crate) mod connect;
 pub(crate) mod filtered;
 pub(crate) mod format;
 pub(crate) mod grow;
+pub(crate) mod place;
 pub(crate) mod prune;
+pub(crate) mod turns;
 pub(crate) mod walk;
