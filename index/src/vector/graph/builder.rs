@@ -460,17 +460,11 @@ mod tests {
 
     use super::*;
     use crate::schema::Distance;
-    use crate::vector::codes::{Floats, RowMap};
     use crate::vector::samples::{clustered, floats};
 
     fn build(nodes: usize, threads: usize, seed: u64) -> Graph {
         let vectors = clustered(Distance::Euclidean, nodes, 24, 3);
-        let points = Points::Floats(Floats {
-            distance: Distance::Euclidean,
-            dimension: 24,
-            vectors: &vectors,
-            rows: RowMap::Identity,
-        });
+        let points = Points::Floats(floats(Distance::Euclidean, 24, &vectors));
         let options = BuildOptions { m: 8, ef_construction: 40, threads, seed };
         build_graph(&points, nodes, None, &options, &AtomicBool::new(false)).unwrap()
     }
@@ -572,12 +566,7 @@ mod tests {
     #[test]
     fn a_cancelled_build_says_so() {
         let vectors = clustered(Distance::Euclidean, 100, 8, 3);
-        let points = Points::Floats(Floats {
-            distance: Distance::Euclidean,
-            dimension: 8,
-            vectors: &vectors,
-            rows: RowMap::Identity,
-        });
+        let points = Points::Floats(floats(Distance::Euclidean, 8, &vectors));
         let options = BuildOptions { m: 8, ef_construction: 40, threads: 1, seed: 1 };
         let error = build_graph(&points, 100, None, &options, &AtomicBool::new(true)).unwrap_err();
         assert!(matches!(error, Error::FailedPrecondition(message) if message == "cancelled"));

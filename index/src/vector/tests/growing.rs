@@ -75,6 +75,10 @@ fn recall_at(segment: &SegmentVectors, queries: &[PreparedQuery], ef: usize) -> 
     queries.iter().map(of).sum::<f64>() / queries.len() as f64
 }
 
+fn mean(numbers: &[f64]) -> f64 {
+    numbers.iter().sum::<f64>() / numbers.len() as f64
+}
+
 type IsDeleted = fn(u32) -> bool;
 
 /// Deleted rows: some anywhere, or the first.
@@ -89,47 +93,48 @@ fn deletions() -> [(&'static str, IsDeleted); 4] {
 
 #[test]
 fn a_grown_graph_finds_as_much_as_a_built_one() {
-    // With one thread: several build a graph a little differently each time. Two graphs of other vectors of the same kind differ
-    // by up to 0.012 at the narrow beam, so one case by itself proves little.
-    let mut behind = Vec::new();
-    for distance in DISTANCES {
-        let queries = queries(distance, 200);
-        let others = clustered(distance, 2_000, DIMENSION, 3);
-        for (deleted, gone) in deletions() {
-            let old = Old::new(distance, clustered(distance, 6_000, DIMENSION, 1), None, &params(1));
-            let old = old.without(gone);
-            for others in [&others[..], &[]] {
-                let grown = old.grown(distance, others, &params(1));
-                let built = old.built(distance, others, &params(1));
+    // With one thread: several build a graph a little differently each time. On average of the distances, since graphs of
+    // other vectors of the same kind differ by up to 0.012 at the narrow beam.
+    for (deleted, gone) in deletions() {
+        for others in [true, false] {
+            let mut behind = [Vec::new(), Vec::new()];
+            for distance in DISTANCES {
+                let queries = queries(distance, 200);
+                let old = Old::new(distance, clustered(distance, 6_000, DIMENSION, 1), None, &params(1));
+                let old = old.without(gone);
+                let others = if others { clustered(distance, 2_000, DIMENSION, 3) } else { Vec::new() };
+                let grown = old.grown(distance, &others, &params(1));
+                let built = old.built(distance, &others, &params(1));
                 assert_eq!(made(&grown), (old.live.len(), 1), "{deleted}");
                 assert_eq!(made(&built), (0, 0));
-                for ef in [16, 48] {
-                    let (grown, built) = (recall_at(&grown, &queries, ef), recall_at(&built, &queries, ef));
-                    assert!(grown >= built - 0.025, "{distance:?}, {deleted}, {ef}: {grown}, built {built}");
-                    behind.push(built - grown);
+                for (behind, ef) in behind.iter_mut().zip([16, 48]) {
+                    behind.push(recall_at(&built, &queries, ef) - recall_at(&grown, &queries, ef));
                 }
+            }
+            for behind in behind {
+                assert!(mean(&behind) <= 0.01, "{deleted}: {behind:?} less than built");
             }
         }
     }
-    let behind = behind.iter().sum::<f64>() / behind.len() as f64;
-    assert!(behind < 0.005, "{behind} on average");
 }
 
 #[test]
 fn a_cluster_that_is_gone_whole_costs_its_neighbours_no_recall() {
+    // On average of several, as above.
     let distance = Distance::Cosine;
-    let vectors = clustered(distance, 6_000, DIMENSION, 1);
-    let old = Old::new(distance, vectors, None, &params(2));
-    let corner = &queries(distance, 1)[0];
-    let (ranked, _) = old.segment.search(corner, 1_500, &SearchParams::EXACT, None);
-    let gone: RoaringBitmap = ranked.iter().map(|hit| hit.row).collect();
-    let old = old.without(|row| gone.contains(row));
-    let (grown, built) = (old.grown(distance, &[], &params(2)), old.built(distance, &[], &params(2)));
-    assert_eq!(made(&grown).0, 4_500);
-    let queries = queries(distance, 200);
-    let (grown, built) = (recall_at(&grown, &queries, 32), recall_at(&built, &queries, 32));
-    // As above, one case by itself: 0.005 less on average of many.
-    assert!(grown >= built - 0.025, "{grown}, built {built}");
+    let asked = queries(distance, 200);
+    let mut behind = Vec::new();
+    for (seed, corner) in (1..).zip(asked.iter().step_by(7).take(6)) {
+        let vectors = clustered(distance, 6_000, DIMENSION, 10 * seed);
+        let old = Old::new(distance, vectors, None, &params(1));
+        let (ranked, _) = old.segment.search(corner, 1_500, &SearchParams::EXACT, None);
+        let gone: RoaringBitmap = ranked.iter().map(|hit| hit.row).collect();
+        let old = old.without(|row| gone.contains(row));
+        let (grown, built) = (old.grown(distance, &[], &params(1)), old.built(distance, &[], &params(1)));
+        assert_eq!(made(&grown).0, 4_500);
+        behind.push(recall_at(&built, &asked, 32) - recall_at(&grown, &asked, 32));
+    }
+    assert!(mean(&behind) <= 0.01, "{behind:?} less than built");
 }
 
 #[test]
