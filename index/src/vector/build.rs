@@ -13,7 +13,7 @@ use crate::background::give_way;
 use crate::error::{Error, Result};
 use crate::schema::{Distance, HnswOptions, Quantization};
 use crate::vector::bits::{EncodedBits, encode_bits};
-use crate::vector::calibrate::{Column, calibrate};
+use crate::vector::calibrate::{Calibration, Column, calibrate};
 use crate::vector::codes::{CheckTruth, Encoded, Floats, Points, RowMap, encode};
 use crate::vector::distance::CodeKernel;
 use crate::vector::graph::builder::{BuildOptions, Graph, build_graph};
@@ -275,10 +275,12 @@ pub fn grow_index(
             present: present.filter(|_| partial.is_some()),
             read,
         };
+        let Calibration { beams, spread } = calibrate(&column, cancel);
         let measured = Measured {
             ef_construction: params.ef_construction as u32,
             code_recall: codes.recall(),
-            beams: calibrate(&column, cancel),
+            beams,
+            spread,
             inherited,
             generation,
         };

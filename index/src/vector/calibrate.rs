@@ -37,7 +37,7 @@ const QUERIES_OF_A_PIECE: usize = 2;
 /// of most collections, and each of them would weigh as much as the half of the loss that is asked about.
 const LET_OFF: usize = 100;
 /// Neighbours that have to be found.
-const NEAREST: usize = 10;
+pub(crate) const NEAREST: usize = 10;
 /// How many times as far as searches look behind the last neighbour by code the true ones are looked for...
 const REACHES_OF_TRUTH: f32 = 2.0;
 /// ...among so many, at most.
@@ -46,6 +46,8 @@ const MOST_COMPARED: usize = 1_000;
 const PARTNER_RANK: usize = 32;
 /// ...by this part of its distance.
 const STEP_AWAY: f32 = 1.0;
+/// Of the sample, one vector of so many has neighbours that lie closer together than the spread says.
+const CLOSE_ONE_OF: usize = 4;
 /// A wider beam is not measured behind such a recall.
 const ENOUGH: f32 = 0.9995;
 
@@ -60,25 +62,36 @@ pub(crate) struct Column<'a> {
     pub(crate) read: &'a Read<'a>,
 }
 
-/// Beams and what recall they reach; empty when cancelled or when no query can be made of the vectors.
-pub(crate) fn calibrate(column: &Column<'_>, cancel: &AtomicBool) -> CalibratedBeams {
-    let mut beams = CalibratedBeams::default();
+/// What was measured on a graph; zeros where nothing was.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Calibration {
+    /// Beams, without a slack, and what recall they reach.
+    pub(crate) beams: CalibratedBeams,
+    /// See [`Measured::spread`](crate::vector::graph::format::Measured::spread).
+    pub(crate) spread: f32,
+}
+
+/// Measures a graph; nothing when cancelled or when no query can be made of the vectors.
+pub(crate) fn calibrate(column: &Column<'_>, cancel: &AtomicBool) -> Calibration {
+    let mut calibration = Calibration::default();
     let nodes = column.graph.upper_starts.len().saturating_sub(1);
     let wanted = (nodes / VECTORS_PER_QUERY).clamp(*QUERIES.start(), *QUERIES.end());
-    let ask_all = |scratch: &mut Scratch, nodes: &[u32]| -> Vec<PreparedQuery> {
+    let ask_all = |scratch: &mut Scratch, nodes: &[u32]| -> Vec<Asked> {
         let nodes = nodes.iter().filter(|_| !cancel.load(Ordering::Relaxed));
         let asked = nodes.filter_map(|node| asked_near(*node, column, scratch)).collect();
         (column.read)(0..column.walked.floats.rows());
         asked
     };
-    let asked: Vec<PreparedQuery> = sample(nodes, wanted)
+    let asked: Vec<Asked> = sample(nodes, wanted)
         .par_chunks(QUERIES_OF_A_PIECE)
         .map_init(Scratch::default, ask_all)
         .flatten()
         .collect();
     if cancel.load(Ordering::Relaxed) {
-        return beams;
+        return calibration;
     }
+    calibration.spread = lower_quartile(asked.iter().filter_map(|asked| asked.spread).collect());
+    let asked: Vec<PreparedQuery> = asked.into_iter().filter_map(|asked| asked.query).collect();
     let Column { walked, present, read, .. } = *column;
     let truth = Truth { walked: &walked, nodes, present, read };
     let mut queries = match truth.bits() {
@@ -89,9 +102,9 @@ pub(crate) fn calibrate(column: &Column<'_>, cancel: &AtomicBool) -> CalibratedB
         None => truth.by_scan(asked),
     };
     if queries.is_empty() || cancel.load(Ordering::Relaxed) {
-        return beams;
+        return calibration;
     }
-    for (place, ef) in beams.iter_mut().zip(BEAMS) {
+    for (place, ef) in calibration.beams.iter_mut().zip(BEAMS) {
         let recall = |scratch: &mut Scratch, query: &mut Query| {
             give_way();
             query.recall(ef as usize, column, scratch)
@@ -105,7 +118,12 @@ pub(crate) fn calibrate(column: &Column<'_>, cancel: &AtomicBool) -> CalibratedB
             break;
         }
     }
-    beams
+    calibration
+}
+
+fn lower_quartile(mut numbers: Vec<f32>) -> f32 {
+    numbers.sort_unstable_by(f32::total_cmp);
+    numbers.get(numbers.len() / CLOSE_ONE_OF).copied().unwrap_or_default()
 }
 
 /// The beam that should reach a recall, between those measured as far as the losses tell; `None` when none was measured.
@@ -139,19 +157,35 @@ struct Query {
     scores: Scores,
 }
 
-/// What is asked near a node; `None` when the place is none for a query.
-fn asked_near(node: u32, column: &Column<'_>, scratch: &mut Scratch) -> Option<PreparedQuery> {
+/// What a node of the sample is good for.
+struct Asked {
+    /// What is asked near it, if the place is one for a query.
+    query: Option<PreparedQuery>,
+    /// How its neighbours spread, where distances tell.
+    spread: Option<f32>,
+}
+
+/// Looks around a node; `None` when it can't be asked for.
+fn asked_near(node: u32, column: &Column<'_>, scratch: &mut Scratch) -> Option<Asked> {
     let Floats { distance, dimension, .. } = column.walked.floats;
     let here = column.walked.floats.vector(node);
     let prepared = PreparedQuery::new(distance, dimension, here).ok()?;
     // On codes this is near enough, and of the vectors that lie in a file just two are read.
     let mut memory = TargetMemory::default();
-    let (target, _) = column.walked.target(&prepared, &mut memory);
+    let (target, unit) = column.walked.target(&prepared, &mut memory);
     walk(column.graph, &target, 2 * PARTNER_RANK, scratch);
+    // The node itself is the nearest.
+    let neighbour = |rank: usize| scratch.pool.found().nth(rank);
+    let (hit, partner) = (neighbour(NEAREST), neighbour(PARTNER_RANK));
+    let spread = distance::to_itself(distance).zip(hit).zip(partner).and_then(|((zero, hit), partner)| {
+        let times = (partner.distance - zero / unit) / (hit.distance - zero / unit);
+        let spread = times.ln() / (PARTNER_RANK as f32 / NEAREST as f32).ln();
+        (spread.is_finite() && spread >= 0.0).then_some(spread)
+    });
     let partner = scratch.pool.found().take(PARTNER_RANK).last()?.node;
     let there = column.walked.floats.vector(partner);
     let away: Vec<f32> = here.iter().zip(there).map(|(a, b)| a + (a - b) * STEP_AWAY).collect();
-    PreparedQuery::new(distance, dimension, &away).ok()
+    Some(Asked { query: PreparedQuery::new(distance, dimension, &away).ok(), spread })
 }
 
 /// True neighbours among the nodes of a column.
@@ -270,11 +304,15 @@ fn walk(graph: &Graph, target: &Target<'_>, ef: usize, scratch: &mut Scratch) {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+    use rand::rngs::StdRng;
+    use rand::{Rng, SeedableRng};
+
     use super::*;
     use crate::schema::Distance;
     use crate::vector::bits::encode_bits;
-    use crate::vector::codes::CheckTruth;
-    use crate::vector::distance::CodeKernel;
+    use crate::vector::codes::{CheckTruth, Points};
+    use crate::vector::distance::{CodeKernel, prepare_vector};
+    use crate::vector::graph::builder::{BuildOptions, build_graph};
     use crate::vector::int4::encode_int4;
     use crate::vector::rotation::Frame;
     use crate::vector::samples::{clustered, floats};
@@ -314,6 +352,52 @@ mod tests {
             let alone = Walked { int4: None, ..walked };
             assert!(Truth { walked: &alone, ..truth }.bits().is_none(), "nothing but vectors to compare by");
         }
+    }
+
+    #[test]
+    fn neighbours_spread_as_the_dimension_has_it() {
+        let nodes = 4_000;
+        let mut rng = StdRng::seed_from_u64(3);
+        let mut spread = |distance: Distance, dimension: usize| {
+            // Evenly in a cube; under cosine in a patch of a sphere.
+            let mut vector = || -> Vec<f32> {
+                let mut vector: Vec<f32> = (0..dimension).map(|_| rng.random::<f32>()).collect();
+                if distance == Distance::Cosine {
+                    vector.push(4.0);
+                    prepare_vector(distance, &mut vector).unwrap();
+                }
+                vector
+            };
+            let vectors: Vec<f32> = (0..nodes).flat_map(|_| vector()).collect();
+            let floats = floats(distance, vectors.len() / nodes, &vectors);
+            let options = BuildOptions { m: 16, ef_construction: 100, threads: 1, seed: 1 };
+            let never = AtomicBool::new(false);
+            let graph = build_graph(&Points::Floats(floats), nodes, None, &options, &never).unwrap();
+            let walked = Walked { floats, int4: None, int8: None, bits: None };
+            calibrate(&Column { graph: &graph, walked, present: None, read: &|_| () }, &never).spread
+        };
+        for dimension in [2, 4, 8] {
+            // Squares of distances grow like this; the borders of the cube blur it, and the quarter of the sample that lies closest
+            // together is asked about.
+            let expected = 2.0 / dimension as f32;
+            for distance in [Distance::Euclidean, Distance::Cosine] {
+                let found = spread(distance, dimension);
+                assert!(
+                    (0.6 * expected..1.1 * expected).contains(&found),
+                    "{distance:?} in {dimension} dimensions: {found}, expected about {expected}"
+                );
+            }
+        }
+        assert_eq!(spread(Distance::Dot, 4), 0.0);
+        // Places at which all vectors are equal tell nothing.
+        let same = vec![1.0; nodes * 3];
+        let floats = floats(Distance::Euclidean, 3, &same);
+        let options = BuildOptions { m: 8, ef_construction: 40, threads: 1, seed: 1 };
+        let never = AtomicBool::new(false);
+        let graph = build_graph(&Points::Floats(floats), nodes, None, &options, &never).unwrap();
+        let walked = Walked { floats, int4: None, int8: None, bits: None };
+        let column = Column { graph: &graph, walked, present: None, read: &|_| () };
+        assert_eq!(calibrate(&column, &never).spread, 0.0);
     }
 
     #[test]

@@ -85,6 +85,15 @@ pub(crate) fn of_score(distance: Distance, score: f32) -> f32 {
     }
 }
 
+/// The distance for the walk of a vector to itself; `None` under dot, where it differs and others may be nearer.
+pub(crate) fn to_itself(distance: Distance) -> Option<f32> {
+    match distance {
+        Distance::Cosine => Some(-1.0),
+        Distance::Euclidean => Some(0.0),
+        Distance::Dot => None,
+    }
+}
+
 /// Checks that every component is finite and, under cosine, scales the vector to unit length in place.
 ///
 /// # Errors

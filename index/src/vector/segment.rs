@@ -16,14 +16,14 @@ use crate::file_format::place_of_rows;
 use crate::schema::{Distance, VectorStorage};
 use crate::search::MAX_EF;
 use crate::vector::bits::{BitCodes, ERRORS, ERRORS_OF_TRUTH, taking};
-use crate::vector::calibrate::beam_for;
+use crate::vector::calibrate::{NEAREST, beam_for};
 use crate::vector::codes::{Floats, RowMap, Target};
 use crate::vector::distance;
 use crate::vector::exact;
 use crate::vector::graph::filtered::search_among;
 use crate::vector::graph::format::{FlatGraph, Measured, aligned};
 use crate::vector::graph::walk::{
-    Candidate, Scratch, beam_search, beam_search_to_widen, descend, widen_beam,
+    Candidate, Scratch, Slack, beam_search, beam_search_to_widen, beam_search_with_slack, descend, widen_beam,
 };
 use crate::vector::kernels;
 use crate::vector::plan::{ExactReason, Plan, Situation, Strategy};
@@ -138,7 +138,8 @@ impl SegmentVectors {
     /// What is there, for statistics.
     pub fn report(&self) -> VectorIndexReport {
         let graph = self.graph.as_ref().map(|graph| {
-            let Measured { ef_construction, code_recall, beams, inherited, generation } = *graph.measured();
+            let Measured { ef_construction, code_recall, beams, inherited, generation, .. } =
+                *graph.measured();
             let int8 = graph.codes().map_or(0, |(codes, _)| codes.len());
             let int4 = graph.int4().map_or(0, |int4| int4.codes.len());
             let bits = graph.bits().map_or(0, |bits| size_of_val(bits.records));
@@ -358,9 +359,20 @@ impl<'a> Search<'a> {
         self.with_target(|target, unit, scratch| {
             let links = self.graph.links();
             let near = descend(&links, target, self.graph.entry(), self.graph.highest_level(), 1, scratch);
-            beam_search(&links, target, near, ef, 0, scratch);
+            match self.slack(ef, unit) {
+                Some(slack) => beam_search_with_slack(&links, target, near, ef, slack, scratch),
+                None => beam_search(&links, target, near, ef, 0, scratch),
+            }
             self.rescore((target, unit), scratch.pool.found(), 0)
         })
+    }
+
+    /// What a walk looks at behind its beam: as far as a beam reaches among neighbours that lie close together.
+    fn slack(&self, ef: usize, unit: f32) -> Option<Slack> {
+        let zero = distance::to_itself(self.segment.distance)? / unit;
+        let hits = self.k.max(NEAREST);
+        let factor = (ef as f32 / hits as f32).powf(self.graph.measured().spread);
+        (factor > 1.0).then_some(Slack { hits, factor, zero })
     }
 
     /// Walks for the nearest of all, with a beam that is widened from `ef` on until it holds enough of `allow`, and keeps

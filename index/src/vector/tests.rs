@@ -4,6 +4,7 @@
 mod floor;
 mod growing;
 mod int4;
+mod slack;
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;

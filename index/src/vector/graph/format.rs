@@ -79,6 +79,9 @@ pub(crate) struct Measured {
     pub(crate) inherited: u32,
     /// Older graphs that it goes back to, one after the other.
     pub(crate) generation: u32,
+    /// The n-th neighbour of a vector lies `n.powf(spread)` times as far as the first, where they lie closest together (lower
+    /// quartile of a sample); at least 0.
+    pub(crate) spread: f32,
 }
 
 /// What the bytes are made of.
@@ -126,7 +129,7 @@ impl Header {
     }
 
     fn to_bytes(self) -> [u8; HEADER_BYTES] {
-        let Measured { ef_construction, code_recall, beams, inherited, generation } = self.measured;
+        let Measured { ef_construction, code_recall, beams, inherited, generation, spread } = self.measured;
         let numbers = [
             VERSION,
             distance_number(self.distance),
@@ -142,7 +145,7 @@ impl Header {
             code_recall.to_bits(),
         ];
         let beams = beams.into_iter().flat_map(|(ef, recall)| [ef, recall.to_bits()]);
-        let numbers = numbers.into_iter().chain(beams).chain([inherited, generation]);
+        let numbers = numbers.into_iter().chain(beams).chain([inherited, generation, spread.to_bits()]);
         let mut bytes = [0; HEADER_BYTES];
         let places = bytes.chunks_exact_mut(4).skip(MAGIC.len() / 4);
         for (place, number) in places.zip(numbers) {
@@ -191,6 +194,7 @@ impl Header {
                 beams: std::array::from_fn(|i| (number(12 + 2 * i), f32::from_bits(number(13 + 2 * i)))),
                 inherited: number(12 + 2 * MAX_CALIBRATED),
                 generation: number(13 + 2 * MAX_CALIBRATED),
+                spread: f32::from_bits(number(14 + 2 * MAX_CALIBRATED)),
             },
         })
     }
@@ -213,6 +217,10 @@ impl Header {
         let scale = header.scale;
         if header.flags & HAS_CODES != 0 && header.flags & HAS_INT4 != 0 {
             return Err("codes of a byte and of half a byte, expected one kind".to_owned());
+        }
+        let spread = header.measured.spread;
+        if !(spread.is_finite() && spread >= 0.0) {
+            return Err(format!("neighbours that spread by {spread}, expected a number of at least 0"));
         }
         let codes = header.flags & (HAS_CODES | HAS_INT4) != 0;
         if codes && !(scale.scale.is_normal() && scale.scale > 0.0 && scale.offset.is_finite()) {

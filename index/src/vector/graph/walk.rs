@@ -13,7 +13,9 @@ use crate::vector::walked::TargetMemory;
 pub(crate) const NO_NODE: u32 = u32::MAX;
 /// Marks a pool entry whose neighbours were looked at. Node numbers stay below it.
 const EXPANDED: u32 = 1 << 31;
-/// Widest pool whose entries are moved one by one.
+/// However hard a question is, its walk holds no more nodes than this many beams.
+const MOST_OF_BEAM: usize = 4;
+/// Entries of a pool that are moved one by one, at most.
 const SHIFTED_AT_MOST: usize = 64;
 /// Most nodes of a graph.
 pub(crate) const MAX_NODES: usize = EXPANDED as usize;
@@ -91,11 +93,39 @@ impl Visited {
     }
 }
 
+/// How much farther than the hits that a walk has it looks, however narrow its beam: where nodes far more than a beam holds are
+/// about as near as its hits, it may not have come near the right ones yet. (The rule is that of Al-Jazzazi et al., "Distance
+/// adaptive beam search for provably accurate graph-based nearest neighbor search", 2025; here the beam is looked through in any
+/// case, so that nothing is found less often.)
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Slack {
+    /// Hits that count: at least 1, at most the nodes of the beam.
+    pub(crate) hits: usize,
+    /// How many times as far as the last of them nodes are looked at; at least 1.
+    pub(crate) factor: f32,
+    /// The distance of a vector to itself, as the walk measures it.
+    pub(crate) zero: f32,
+}
+
+impl Slack {
+    /// The farthest distance to be looked at, where the last hit lies at `distance`.
+    #[inline]
+    fn limit(&self, distance: f32) -> f32 {
+        // Codes may put a hit before the query itself.
+        distance + (distance - self.zero).max(0.0) * (self.factor - 1.0)
+    }
+}
+
 /// The nearest nodes seen, in order, and which of them were expanded.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     entries: Vec<Candidate>,
     capacity: usize,
+    /// Of the capacity, so many places are for nodes however far; the rest is for those within the slack.
+    beam: usize,
+    slack: Option<Slack>,
+    /// A node must be nearer than this to enter.
+    bound: f32,
     /// No entry before it waits to be expanded.
     cursor: usize,
     /// What found no place, if it is kept: none of it is nearer than an entry.
@@ -110,7 +140,17 @@ impl Pool {
         self.spilled.clear();
         self.keeps_spilled = false;
         self.capacity = capacity.max(1);
+        self.beam = self.capacity;
+        self.slack = None;
+        self.bound = f32::INFINITY;
         self.cursor = 0;
+    }
+
+    /// Empties it; it keeps the `beam` nearest, and up to `capacity` within the slack.
+    fn reset_with_slack(&mut self, beam: usize, capacity: usize, slack: Slack) {
+        self.reset(capacity.max(beam));
+        self.beam = beam.clamp(1, self.capacity);
+        self.slack = Some(slack);
     }
 
     /// Empties it; what finds no place now gets one when it is [widened](Self::widen).
@@ -122,6 +162,7 @@ impl Pool {
     /// Makes room for `capacity` nodes, and lets in the nearest of those that found no place before.
     fn widen(&mut self, capacity: usize) {
         self.capacity = capacity.max(self.capacity);
+        self.beam = self.capacity;
         let by_distance = |a: &Candidate, b: &Candidate| a.distance.total_cmp(&b.distance);
         let room = self.capacity - self.entries.len();
         if room < self.spilled.len() {
@@ -131,15 +172,23 @@ impl Pool {
         self.entries.extend(self.spilled.drain(..room.min(self.spilled.len())));
         self.entries.get_mut(from..).unwrap_or_default().sort_unstable_by(by_distance);
         self.cursor = self.cursor.min(from);
+        self.bound = f32::INFINITY;
+        self.draw_in();
     }
 
-    /// A node must be nearer than this to enter.
+    /// Tells the bound from the entries, and drops those beyond it.
     #[inline]
-    fn bound(&self) -> f32 {
-        if self.entries.len() < self.capacity {
-            return f32::INFINITY;
+    fn draw_in(&mut self) {
+        let Some(last) = self.entries.get(self.beam - 1).map(|last| last.distance) else { return };
+        self.bound = last;
+        let Some(slack) = &self.slack else { return };
+        let hit = self.entries.get(slack.hits - 1).map_or(last, |hit| hit.distance);
+        let limit = slack.limit(hit).max(last);
+        while self.entries.last().is_some_and(|farthest| farthest.distance > limit) {
+            self.entries.pop();
         }
-        self.entries.last().map_or(f32::INFINITY, |last| last.distance)
+        let farthest = self.entries.last().filter(|_| self.entries.len() >= self.capacity);
+        self.bound = farthest.map_or(limit, |farthest| farthest.distance);
     }
 
     /// Adds a node that is nearer than the bound.
@@ -151,7 +200,7 @@ impl Pool {
                 self.spilled.extend(farthest);
             }
         }
-        let at = if self.capacity > SHIFTED_AT_MOST {
+        let at = if self.entries.len() >= SHIFTED_AT_MOST {
             let at = self.entries.partition_point(|entry| entry.distance <= candidate.distance);
             self.entries.insert(at, candidate);
             at
@@ -159,6 +208,7 @@ impl Pool {
             self.shift_in(candidate)
         };
         self.cursor = self.cursor.min(at);
+        self.draw_in();
     }
 
     /// Adds a node, moving farther ones back one by one; where it lies then. For few entries that is quicker than moving
@@ -180,7 +230,7 @@ impl Pool {
     /// Adds a node if it is nearer than the bound.
     #[inline]
     pub(crate) fn offer(&mut self, candidate: Candidate) {
-        if candidate.distance < self.bound() {
+        if candidate.distance < self.bound {
             self.insert(candidate);
         } else if self.keeps_spilled {
             self.spilled.push(candidate);
@@ -241,6 +291,19 @@ pub(crate) fn beam_search(
 ) {
     scratch.pool.reset(ef);
     search_from(links, target, entry, level, scratch);
+}
+
+/// [`beam_search`] on level 0 that goes on behind the beam within a slack.
+pub(crate) fn beam_search_with_slack(
+    links: &impl Links,
+    target: &Target<'_>,
+    entry: u32,
+    ef: usize,
+    slack: Slack,
+    scratch: &mut Scratch,
+) {
+    scratch.pool.reset_with_slack(ef, ef.saturating_mul(MOST_OF_BEAM), slack);
+    search_from(links, target, entry, 0, scratch);
 }
 
 /// [`beam_search`] on level 0 with a beam that can be [widened](widen_beam).
@@ -334,7 +397,7 @@ mod tests {
             pool.insert(Candidate { distance, node });
         }
         expanded.extend(pool.next());
-        assert_eq!(pool.bound(), 5.0);
+        assert_eq!(pool.bound, 5.0);
         pool.insert(Candidate { distance: 1.0, node: 1 });
         while let Some(node) = pool.next() {
             expanded.push(node);
@@ -366,6 +429,40 @@ mod tests {
         candidates().for_each(|candidate| pool.offer(candidate));
         assert!(pool.spilled.is_empty());
         assert_eq!(distances(&pool), [1.0, 2.0]);
+    }
+
+    #[test]
+    fn a_pool_with_a_slack_holds_its_beam_and_what_is_about_as_near_as_the_hits() {
+        let distances = |pool: &Pool| pool.found().map(|found| found.distance).collect::<Vec<f32>>();
+        let mut pool = Pool::default();
+        let mut node = 0;
+        let mut offer = |pool: &mut Pool, offered: &[f32]| {
+            for distance in offered {
+                pool.offer(Candidate { distance: *distance, node });
+                node += 1;
+            }
+        };
+        pool.reset_with_slack(3, 5, Slack { hits: 2, factor: 2.0, zero: -1.0 });
+        offer(&mut pool, &[14.0, 7.0, 16.0]);
+        assert_eq!(pool.bound, 29.0, "twice as far as the second");
+        offer(&mut pool, &[28.0, 8.0, 30.0]);
+        assert_eq!(distances(&pool), [7.0, 8.0, 14.0, 16.0]);
+        offer(&mut pool, &[16.5, 15.0]);
+        assert_eq!(distances(&pool), [7.0, 8.0, 14.0, 15.0, 16.0], "no more than the capacity");
+        assert_eq!(pool.bound, 16.0);
+        assert_eq!([pool.next(), pool.next()], [Some(1), Some(4)]);
+        offer(&mut pool, &[1.0]);
+        assert_eq!(distances(&pool), [1.0, 7.0, 8.0, 14.0, 15.0]);
+        offer(&mut pool, &[0.0]);
+        assert_eq!((distances(&pool), pool.bound), (vec![0.0, 1.0, 7.0], 7.0), "the beam, however far");
+        assert_eq!([pool.next(), pool.next(), pool.next()], [Some(9), Some(8), None]);
+        // Codes may put a node before the query itself.
+        offer(&mut pool, &[-3.0, -2.0]);
+        assert_eq!((distances(&pool), pool.bound), (vec![-3.0, -2.0, 0.0], 0.0));
+        // Without one again.
+        pool.reset(2);
+        offer(&mut pool, &[3.0, 2.0, 2.5, 2.9]);
+        assert_eq!((distances(&pool), pool.bound), (vec![2.0, 2.5], 2.5));
     }
 
     #[test]
