@@ -1,4 +1,5 @@
-//! Which beam reaches which recall: measured on a sample when a graph is built, so that a search can aim at a recall.
+//! Which beam reaches which recall, and how far neighbours spread: measured on a sample when a graph is built, so that a search
+//! can aim at a recall, and knows which distances are about the same.
 //!
 //! Queries lie near vectors of the column, yet at no place that the graph knows: from a vector a step away from one of its
 //! neighbours, so that they are no easier than those that users ask. Their true neighbours come from comparing all
