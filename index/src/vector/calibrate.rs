@@ -358,6 +358,14 @@ mod tests {
     #[test]
     fn neighbours_spread_as_the_dimension_has_it() {
         let nodes = 4_000;
+        let spread_of = |distance: Distance, vectors: &[f32]| {
+            let floats = floats(distance, vectors.len() / nodes, vectors);
+            let options = BuildOptions { m: 16, ef_construction: 100, threads: 1, seed: 1 };
+            let never = AtomicBool::new(false);
+            let graph = build_graph(&Points::Floats(floats), nodes, None, &options, &never).unwrap();
+            let walked = Walked { floats, int4: None, int8: None, bits: None };
+            calibrate(&Column { graph: &graph, walked, present: None, read: &|_| () }, &never).spread
+        };
         let mut rng = StdRng::seed_from_u64(3);
         let mut spread = |distance: Distance, dimension: usize| {
             // Evenly in a cube; under cosine in a patch of a sphere.
@@ -370,12 +378,7 @@ mod tests {
                 vector
             };
             let vectors: Vec<f32> = (0..nodes).flat_map(|_| vector()).collect();
-            let floats = floats(distance, vectors.len() / nodes, &vectors);
-            let options = BuildOptions { m: 16, ef_construction: 100, threads: 1, seed: 1 };
-            let never = AtomicBool::new(false);
-            let graph = build_graph(&Points::Floats(floats), nodes, None, &options, &never).unwrap();
-            let walked = Walked { floats, int4: None, int8: None, bits: None };
-            calibrate(&Column { graph: &graph, walked, present: None, read: &|_| () }, &never).spread
+            spread_of(distance, &vectors)
         };
         for dimension in [2, 4, 8] {
             // Squares of distances grow like this; the borders of the cube blur it, and the quarter of the sample that lies closest
@@ -391,14 +394,7 @@ mod tests {
         }
         assert_eq!(spread(Distance::Dot, 4), 0.0);
         // Places at which all vectors are equal tell nothing.
-        let same = vec![1.0; nodes * 3];
-        let floats = floats(Distance::Euclidean, 3, &same);
-        let options = BuildOptions { m: 8, ef_construction: 40, threads: 1, seed: 1 };
-        let never = AtomicBool::new(false);
-        let graph = build_graph(&Points::Floats(floats), nodes, None, &options, &never).unwrap();
-        let walked = Walked { floats, int4: None, int8: None, bits: None };
-        let column = Column { graph: &graph, walked, present: None, read: &|_| () };
-        assert_eq!(calibrate(&column, &never).spread, 0.0);
+        assert_eq!(spread_of(Distance::Euclidean, &vec![1.0; nodes * 3]), 0.0);
     }
 
     #[test]

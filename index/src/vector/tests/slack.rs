@@ -11,8 +11,7 @@ fn spread_of(index: &[u8]) -> f32 {
 
 fn with_spread(mut index: Vec<u8>, spread: f32) -> Vec<u8> {
     index[SPREAD].copy_from_slice(&spread.to_le_bytes());
-    let checksum = crc32fast::hash(&index[..124]);
-    index[124..128].copy_from_slice(&checksum.to_le_bytes());
+    make_checksum_right(&mut index);
     index
 }
 
